@@ -1,0 +1,10 @@
+//! Corelane, a Kafka-compatible event-streaming broker for Linux.
+//!
+//! One shard per core, each owning its partitions; io_uring with O_DIRECT to disk; metadata as a replicated log. The modules
+//! are layers: a module names only modules of lower layers, and modules of one layer do not know each other.
+//!
+//! | layer | module | what lives there |
+//! |---|---|---|
+//! | 0 | [`types`] | offsets, epochs, ids, Kafka error codes, limits |
+
+pub mod types;
