@@ -6,5 +6,7 @@
 //! | layer | module | what lives there |
 //! |---|---|---|
 //! | 0 | [`types`] | offsets, epochs, ids, Kafka error codes, limits |
+//! | 1 | [`config`] | every broker and topic key, defined once |
 
+pub mod config;
 pub mod types;

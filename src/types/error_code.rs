@@ -1,6 +1,7 @@
 //! Kafka's error codes, as answers carry them.
 //!
-//! Source: `org.apache.kafka.common.protocol.Errors` (names and numbers). Only codes that this broker answers are listed.
+//! Only codes that this broker answers are listed; what each means for the connection is decided where it is answered.
+//! Source: `org.apache.kafka.common.protocol.Errors` (names and numbers).
 
 use std::fmt;
 
@@ -52,6 +53,8 @@ error_codes! {
     InvalidTopicException = 17, "INVALID_TOPIC_EXCEPTION";
     /// A produce request exceeds the segment size.
     RecordListTooLarge = 18, "RECORD_LIST_TOO_LARGE";
+    /// Fewer replicas are in sync than `min.insync.replicas`.
+    NotEnoughReplicas = 19, "NOT_ENOUGH_REPLICAS";
     /// Acks other than 0, 1 and −1.
     InvalidRequiredAcks = 21, "INVALID_REQUIRED_ACKS";
     /// A timestamp lies too far from the broker's clock.

@@ -1,4 +1,8 @@
 //! Identifiers: topics, partitions, brokers, shards, producers, and the names that people give.
+//!
+//! Numbers are never negative by construction, ids of 16 bytes print and parse as Kafka prints them. Nothing here hands out
+//! an id or checks that one exists.
+//! Source: KIP-98 (producers), KIP-516 (topic ids), `org.apache.kafka.common.Uuid`, `org.apache.kafka.common.internals.Topic`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -39,6 +43,26 @@ number! {
     /// A broker (`node.id`), unique in the cluster.
     BrokerId(i32)
 }
+number! {
+    /// The epoch of a broker's registration; a higher one fences what the broker sent under lower ones (KIP-841, KIP-903).
+    BrokerEpoch(i64)
+}
+number! {
+    /// The epoch of a partition's state in the metadata, raised at every change of its leader, epoch or in-sync replicas.
+    PartitionEpoch(i32)
+}
+
+impl PartitionEpoch {
+    /// The epoch of a new partition.
+    pub const ZERO: PartitionEpoch = PartitionEpoch(0);
+
+    /// The epoch of the next change.
+    #[must_use]
+    pub const fn next(self) -> PartitionEpoch {
+        PartitionEpoch(self.0 + 1)
+    }
+}
+
 number! {
     /// A producer's id, handed out once and never again (KIP-98).
     ProducerId(i64)
@@ -163,6 +187,10 @@ id_of_16_bytes! {
 id_of_16_bytes! {
     /// The cluster's id, made once when the first node starts.
     ClusterId
+}
+id_of_16_bytes! {
+    /// One start of a broker's process: drawn at random, so that two starts of one broker are told apart.
+    Incarnation
 }
 
 /// Why a topic's name is not allowed (Kafka's `Topic.validate`).

@@ -1,4 +1,7 @@
 //! Limits that the disk format and the protocol fix. Each says its unit, why it has this value and what it costs.
+//!
+//! What a user may choose is not here but in `config`; relations between limits are asserted at compile time, at the end.
+//! Source: open(2) on O_DIRECT; KIP-98; Kafka's `Topic.MAX_NAME_LENGTH`.
 
 /// Bytes of the unit in which files are written and buffers are aligned: the page size, at least the logical block size of
 /// every device that Linux supports for O_DIRECT.

@@ -11,8 +11,8 @@ mod pieces;
 
 pub use error_code::ErrorCode;
 pub use ids::{
-    BrokerId, ClusterId, ParseIdError, PartitionId, ProducerEpoch, ProducerId, Sequence, ShardId, TopicId, TopicName,
-    TopicNameError, TopicPartition,
+    BrokerEpoch, BrokerId, ClusterId, Incarnation, ParseIdError, PartitionEpoch, PartitionId, ProducerEpoch,
+    ProducerId, Sequence, ShardId, TopicId, TopicName, TopicNameError, TopicPartition,
 };
 pub use offset::{LeaderEpoch, Offset, Timestamp};
 pub use pieces::{Piece, Pieces};

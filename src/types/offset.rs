@@ -1,6 +1,7 @@
 //! Positions in a partition's log: offsets, leader epochs and record timestamps.
 //!
 //! All three are non-negative by construction; arithmetic that would leave the range is a bug and panics in debug builds.
+//! Source: KIP-101 (leader epochs), the record batch format v2 (offsets and timestamps).
 
 use std::fmt;
 

@@ -1,6 +1,7 @@
 //! An answer as an ordered list of pieces: bytes that an encoder wrote, and slices of buffers that are sent where they lie.
 //!
 //! The encoder is generic over the slice type `S`, so that it can name a log's buffers without knowing where they come from.
+//! Nothing is sent here, and no piece is ever copied but in `to_bytes`.
 
 use bytes::Bytes;
 
@@ -75,6 +76,15 @@ impl<S: AsRef<[u8]>> Pieces<S> {
             all.extend_from_slice(piece.as_ref());
         }
         all.into()
+    }
+}
+
+impl<S: AsRef<[u8]>> From<Vec<Piece<S>>> for Pieces<S> {
+    /// The pieces in order; empty ones are dropped.
+    fn from(mut pieces: Vec<Piece<S>>) -> Pieces<S> {
+        pieces.retain(|piece| !piece.as_ref().is_empty());
+        let bytes = pieces.iter().map(|piece| piece.as_ref().len()).sum();
+        Pieces { pieces, bytes }
     }
 }
 
