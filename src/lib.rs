@@ -8,7 +8,9 @@
 //! | 0 | [`types`] | offsets, epochs, ids, Kafka error codes, limits |
 //! | 1 | [`config`] | every broker and topic key, defined once |
 //! | 1 | [`record`] | record batches v2: zero-copy header, validation, stamping, codecs |
+//! | 1 | [`wire`] | Kafka requests and responses; flatbuffers code in [`wire::generated`] |
 
 pub mod config;
 pub mod record;
 pub mod types;
+pub mod wire;

@@ -1,0 +1,41 @@
+//! The control plane's message types, as the `kafka-protocol` crate generates them from Kafka's schemas.
+//!
+//! They are named through here, so that what handlers see is one module. They are wire types: numbers where the program
+//! has types, −1 for what is absent. Handlers translate at once. Not here: Produce and Fetch, which have types of their own.
+
+pub use kafka_protocol::messages::api_versions_response::{ApiVersion, SupportedFeatureKey};
+pub use kafka_protocol::messages::create_topics_request::{
+    CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
+};
+pub use kafka_protocol::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
+pub use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
+pub use kafka_protocol::messages::delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult};
+pub use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
+pub use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
+pub use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+pub use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
+pub use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+pub use kafka_protocol::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+pub use kafka_protocol::messages::{
+    ApiVersionsRequest, ApiVersionsResponse, BrokerId, CreateTopicsRequest, CreateTopicsResponse, DeleteRecordsRequest,
+    DeleteRecordsResponse, DeleteTopicsRequest, DeleteTopicsResponse, InitProducerIdRequest, InitProducerIdResponse,
+    ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse, ProducerId, TopicName, TransactionalId,
+};
+pub use kafka_protocol::protocol::StrBytes;
+pub use uuid::Uuid;
+
+use crate::types::TopicId;
+
+impl From<TopicId> for Uuid {
+    fn from(id: TopicId) -> Uuid {
+        Uuid::from_bytes(id.bytes())
+    }
+}
+
+impl From<Uuid> for TopicId {
+    fn from(id: Uuid) -> TopicId {
+        TopicId::from_bytes(id.into_bytes())
+    }
+}
