@@ -9,8 +9,10 @@
 //! | 1 | [`config`] | every broker and topic key, defined once |
 //! | 1 | [`record`] | record batches v2: zero-copy header, validation, stamping, codecs |
 //! | 1 | [`wire`] | Kafka requests and responses; flatbuffers code in [`wire::generated`] |
+//! | 2 | [`runtime`] | tasks, time, memory, files, sockets: the only door to the machine, real or simulated |
 
 pub mod config;
 pub mod record;
+pub mod runtime;
 pub mod types;
 pub mod wire;

@@ -1,0 +1,125 @@
+//! TCP sockets.
+//!
+//! A stream has one receive and one send under way at most; a send goes out whole and in order or fails. The descriptor and
+//! the buffers outlive the last completion, also when the waiting future was dropped.
+
+use std::io;
+pub use std::net::{IpAddr, SocketAddr};
+
+use super::context::{Backend, current};
+use super::memory::{Buffer, Slice};
+use super::{real, sim};
+use crate::types::Piece;
+
+enum ListenerHandle {
+    Real(real::Listener),
+    Sim(sim::Listener),
+}
+
+/// A listening socket, bound without SO_REUSEPORT: a second broker on the same port fails instead of sharing it.
+pub struct Listener {
+    handle: ListenerHandle,
+}
+
+impl Listener {
+    /// Binds and listens. Port 0 picks a free one: see [`Listener::local_address`].
+    ///
+    /// # Errors
+    /// `AddrInUse`, `AddrNotAvailable`, `PermissionDenied`.
+    pub fn bind(address: SocketAddr) -> io::Result<Listener> {
+        let handle = match current() {
+            Backend::Real(shard) => ListenerHandle::Real(shard.listen(address)?),
+            Backend::Sim(shard) => ListenerHandle::Sim(shard.listen(address)?),
+        };
+        Ok(Listener { handle })
+    }
+
+    /// The bound address, with the real port.
+    pub fn local_address(&self) -> SocketAddr {
+        match &self.handle {
+            ListenerHandle::Real(listener) => listener.local_address(),
+            ListenerHandle::Sim(listener) => listener.local_address(),
+        }
+    }
+
+    /// The next connection. Dropping the future loses none.
+    ///
+    /// # Errors
+    /// Those that say something about the listener or the process (EMFILE, ENFILE, ENOMEM); errors of a single connection
+    /// are skipped.
+    pub async fn accept(&self) -> io::Result<Stream> {
+        let handle = match &self.handle {
+            ListenerHandle::Real(listener) => StreamHandle::Real(listener.accept().await?),
+            ListenerHandle::Sim(listener) => StreamHandle::Sim(listener.accept().await?),
+        };
+        Ok(Stream { handle })
+    }
+}
+
+#[derive(Clone)]
+enum StreamHandle {
+    Real(real::Stream),
+    Sim(sim::Stream),
+}
+
+/// A TCP connection (TCP_NODELAY set). Clones share it.
+#[derive(Clone)]
+pub struct Stream {
+    handle: StreamHandle,
+}
+
+/// Connects to `address`.
+///
+/// # Errors
+/// As connect(2): `ConnectionRefused`, `TimedOut` …
+pub async fn connect(address: SocketAddr) -> io::Result<Stream> {
+    let handle = match current() {
+        Backend::Real(shard) => StreamHandle::Real(shard.connect(address).await?),
+        Backend::Sim(shard) => StreamHandle::Sim(shard.connect(address).await?),
+    };
+    Ok(Stream { handle })
+}
+
+impl Stream {
+    /// The other end.
+    pub fn peer_address(&self) -> SocketAddr {
+        match &self.handle {
+            StreamHandle::Real(stream) => stream.peer_address(),
+            StreamHandle::Sim(stream) => stream.peer_address(),
+        }
+    }
+
+    /// This end: the address that the client came in by.
+    pub fn local_address(&self) -> SocketAddr {
+        match &self.handle {
+            StreamHandle::Real(stream) => stream.local_address(),
+            StreamHandle::Sim(stream) => stream.local_address(),
+        }
+    }
+
+    /// Receives what is there, at least one byte, and appends it to `buffer`, which has room. 0 is the end of the stream.
+    pub async fn receive(&self, buffer: Buffer) -> (io::Result<usize>, Buffer) {
+        assert!(buffer.remaining() > 0);
+        match &self.handle {
+            StreamHandle::Real(stream) => stream.receive(buffer).await,
+            StreamHandle::Sim(stream) => stream.receive(buffer).await,
+        }
+    }
+
+    /// Sends the pieces one after the other, all of them or an error, without copying shared ones. Gives the list back,
+    /// emptied, for the next send.
+    pub async fn send(&self, pieces: Vec<Piece<Slice>>) -> (io::Result<()>, Vec<Piece<Slice>>) {
+        match &self.handle {
+            StreamHandle::Real(stream) => stream.send(pieces).await,
+            StreamHandle::Sim(stream) => stream.send(pieces).await,
+        }
+    }
+
+    /// Ends both directions: what waits on this stream returns (shutdown(2)).
+    pub fn shutdown(&self) {
+        match &self.handle {
+            StreamHandle::Real(stream) => stream.shutdown(),
+            StreamHandle::Sim(stream) => stream.shutdown(),
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Starting and ending shards: one glommio executor and one ring per thread.
+//!
+//! glommio gives the executor, its task queues with shares and the thread's placement; everything else goes through the
+//! ring. A shard ends when its main future does: from then on no task is polled, all are dropped, and every operation is
+//! cancelled and awaited before the ring is. A panic on a shard's thread is logged and aborts the process
+//! (exit by SIGABRT, 134): half a broker is worse than none.
+#![allow(unsafe_code)]
+
+use std::any::Any;
+use std::cell::Cell;
+use std::io::Write;
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::panic;
+use std::rc::Rc;
+use std::sync::{Arc, Once};
+use std::thread;
+
+use glommio::io::BufferedFile;
+use glommio::{Latency, LocalExecutorBuilder, Placement, PoolPlacement, Shares, TaskQueueHandle};
+
+use super::Shard;
+use super::limits::{self, StartError};
+use super::pump::Pump;
+use super::ring::Ring;
+use super::task::{Load, counted};
+use crate::runtime::context::{self, Backend};
+use crate::runtime::sync;
+use crate::runtime::task::Class;
+use crate::types::ShardId;
+
+/// Bytes that glommio registers for its own files, which we do not use: its least. It pins three times as much.
+const GLOMMIO_MEMORY_BYTES: usize = 64 << 10;
+/// Entries of glommio's three rings: it holds a timer and an eventfd there.
+const GLOMMIO_RING_ENTRIES: usize = 32;
+
+/// How a shard is started.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The core that the shard's thread stays on; `None` leaves it to the scheduler, as there are more shards than cores.
+    pub core: Option<usize>,
+}
+
+thread_local! {
+    /// Whether a panic on this thread ends the process.
+    static IS_SHARD: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `main` on a shard of its own, on the calling thread, until it returns.
+///
+/// # Errors
+/// What the machine lacks: see [`StartError`].
+///
+/// # Panics
+/// On a thread that runs a shard already. A panic of `main` or of any task aborts the process.
+pub fn run<T: 'static>(options: &Options, main: impl Future<Output = T> + 'static) -> Result<T, StartError> {
+    limits::check(1)?;
+    run_checked(options, main)
+}
+
+/// Runs `count` shards on threads of their own, each with the future that `main` makes for it there, until all have returned.
+/// Yields their results in the order of the shards.
+///
+/// # Errors
+/// What the machine lacks, as the first shard found out. The shards that could start have run to their end then.
+pub fn run_shards<T, F>(
+    count: u16,
+    options: impl Fn(ShardId) -> Options,
+    main: impl Fn(ShardId) -> F + Send + Sync + 'static,
+) -> Result<Vec<T>, StartError>
+where
+    T: Send + 'static,
+    F: Future<Output = T> + 'static,
+{
+    limits::check(usize::from(count))?;
+    let main = Arc::new(main);
+    let mut threads = Vec::with_capacity(usize::from(count));
+    for number in 0..count {
+        let shard = ShardId(number);
+        let (options, main) = (options(shard), main.clone());
+        let body = move || run_checked(&options, async move { main(shard).await });
+        let thread = thread::Builder::new().name(format!("shard-{number}")).spawn(body);
+        threads.push(thread.map_err(|source| StartError::Thread { source })?);
+    }
+    let end = |thread: thread::JoinHandle<_>| thread.join().expect("a panic on a shard aborts the process");
+    threads.into_iter().map(end).collect()
+}
+
+fn run_checked<T: 'static>(options: &Options, main: impl Future<Output = T> + 'static) -> Result<T, StartError> {
+    if let Some(files) = limits::raise_file_limit() {
+        tracing::debug!(files, "limit on open files");
+    }
+    abort_on_panic();
+    let placement = options.core.map_or(Placement::Unbound, Placement::Fixed);
+    let executor = LocalExecutorBuilder::new(placement)
+        .io_memory(GLOMMIO_MEMORY_BYTES)
+        .ring_depth(GLOMMIO_RING_ENTRIES)
+        .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
+        .make()
+        .map_err(|error| StartError::Executor { reason: error.to_string() })?;
+    let ring = Ring::new()?;
+    let was_shard = IS_SHARD.replace(true);
+    let result = executor.run(drive(ring.clone(), main));
+    context::replace(None);
+    IS_SHARD.set(was_shard);
+    Ok(result)
+}
+
+/// Sets the shard up, runs `main` on it, and shuts the ring down.
+async fn drive<T: 'static>(ring: Rc<Ring>, main: impl Future<Output = T> + 'static) -> T {
+    let load = Arc::new(Load::default());
+    let pump = Pump::new(ring.clone(), load.clone());
+    let queues = Class::ALL.map(|class| {
+        let name = format!("{class:?}");
+        glommio::executor().create_task_queue(Shares::Static(class.shares()), Latency::NotImportant, &name)
+    });
+    let shard = Rc::new(Shard::new(ring.clone(), pump.clone(), load, queues));
+    let before = context::replace(Some(Backend::Real(shard.clone())));
+    assert!(before.is_none(), "a thread runs one shard");
+
+    let own = queues[0];
+    let pumping = spawn_native(pump.clone().run(), own);
+    let watching = spawn_native(pump.clone().watch_eventfd(), own);
+    let guarding = spawn_native(pump.clone().watch_glommio(), own);
+    let (sender, output) = sync::oneshot();
+    shard.spawn(Class::Produce, async move { sender.send(main.await) });
+    let output = output.await.expect("a panic aborts the process, so main returns");
+
+    pump.close();
+    while !pump.tasks().is_empty() {
+        glommio::executor().yield_task_queue_now().await;
+    }
+    for task in [pumping, watching, guarding] {
+        task.await;
+    }
+    ring.shut_down();
+    output
+}
+
+fn spawn_native(future: impl Future<Output = ()> + 'static, queue: TaskQueueHandle) -> glommio::task::JoinHandle<()> {
+    glommio::spawn_local_into(future, queue).expect("the queue exists").detach()
+}
+
+/// Starts a task in the queue of its class.
+pub(super) fn spawn_into(
+    queue: TaskQueueHandle,
+    load: &Arc<Load>,
+    pump: &Rc<Pump>,
+    future: impl Future<Output = ()> + 'static,
+) {
+    spawn_native(counted(load, pump.clone(), future), queue);
+}
+
+/// An eventfd as a file of glommio, through which its reactor can be woken.
+pub(super) fn glommio_file(eventfd: &OwnedFd) -> BufferedFile {
+    let own = eventfd.try_clone().expect("a descriptor for the shard's start").into_raw_fd();
+    // SAFETY: just duplicated, and nobody else knows it; glommio closes it.
+    unsafe { BufferedFile::from_raw_fd(own) }
+}
+
+/// Adds one to an eventfd. Safe inside a signal handler.
+pub(super) fn write_eventfd(eventfd: RawFd) {
+    let one = 1_u64;
+    // SAFETY: reads eight bytes. It fails only for a bad descriptor or a full counter, which is as good as written.
+    unsafe { libc::write(eventfd, (&raw const one).cast(), size_of::<u64>()) };
+}
+
+/// Makes a panic on a shard's thread end the process, after it has been logged. Panics on other threads are left alone.
+fn abort_on_panic() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            if !IS_SHARD.try_with(Cell::get).unwrap_or(false) {
+                return before(panic);
+            }
+            let place = panic.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
+            let text = message(panic.payload());
+            tracing::error!(place, text, "a shard panicked");
+            // Straight to the descriptor: whatever captures or filters the log, the last words are seen.
+            let backtrace = std::backtrace::Backtrace::capture();
+            let _ = writeln!(std::io::stderr(), "a shard panicked at {place}: {text}\n{backtrace}");
+            std::process::abort();
+        }));
+    });
+}
+
+fn message(payload: &dyn Any) -> &str {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text")
+}

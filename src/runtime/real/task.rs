@@ -1,0 +1,149 @@
+//! Tasks that count whether they are runnable.
+//!
+//! glommio does not tell whether a task waits for its turn, and the pump must know it: it may block in the kernel only when
+//! nobody does. So every task of ours is polled with a waker that counts first and then wakes glommio's. The count is exact
+//! for wakes on the shard's own thread and early by an instant for wakes from others.
+//!
+//! The same wrapper ends the tasks of a shard that ends: glommio would leak those that wait, with all they hold.
+//!
+//! A third gain: clones of these wakers are not counted by glommio, whose counter of wakers per task is 16 bits wide.
+
+use std::cell::RefCell;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Wake, Waker};
+
+use super::pump::Pump;
+
+/// Tasks of one shard that wait for their turn.
+#[derive(Default)]
+pub(super) struct Load {
+    runnable: AtomicUsize,
+}
+
+impl Load {
+    /// Whether no task waits for its turn.
+    pub(super) fn is_idle(&self) -> bool {
+        self.runnable.load(Ordering::Acquire) == 0
+    }
+}
+
+pub(super) struct TaskWaker {
+    /// Set while the task waits for its turn, and for ever once it has ended.
+    runnable: AtomicBool,
+    load: Arc<Load>,
+    inner: OnceLock<Waker>,
+}
+
+impl TaskWaker {
+    fn new(load: Arc<Load>) -> Arc<TaskWaker> {
+        load.runnable.fetch_add(1, Ordering::AcqRel);
+        Arc::new(TaskWaker { runnable: AtomicBool::new(true), load, inner: OnceLock::new() })
+    }
+
+    /// The task's turn has come.
+    fn begin(&self, inner: &Waker) {
+        if self.runnable.swap(false, Ordering::AcqRel) {
+            self.load.runnable.fetch_sub(1, Ordering::AcqRel);
+        }
+        // A task's waker of glommio stays the same for the task's life.
+        self.inner.get_or_init(|| inner.clone());
+    }
+}
+
+impl Wake for TaskWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if self.runnable.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        self.load.runnable.fetch_add(1, Ordering::AcqRel);
+        if let Some(inner) = self.inner.get() {
+            inner.wake_by_ref();
+        }
+    }
+}
+
+/// Takes a task out of the count when it ends, in whatever way.
+struct Counted {
+    waker: Arc<TaskWaker>,
+    pump: Rc<Pump>,
+    seat: usize,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if self.waker.runnable.swap(true, Ordering::AcqRel) {
+            self.waker.load.runnable.fetch_sub(1, Ordering::AcqRel);
+        }
+        self.pump.tasks().remove(self.seat);
+        // Nobody else tells the pump when this was the last runnable task.
+        self.pump.after_poll();
+    }
+}
+
+/// The living tasks of one shard, to wake all of them when the shard ends.
+#[derive(Default)]
+pub(super) struct Tasks {
+    seats: RefCell<Vec<Option<Arc<TaskWaker>>>>,
+    free: RefCell<Vec<usize>>,
+}
+
+impl Tasks {
+    fn insert(&self, waker: Arc<TaskWaker>) -> usize {
+        let mut seats = self.seats.borrow_mut();
+        let seat = self.free.borrow_mut().pop().unwrap_or_else(|| {
+            seats.push(None);
+            seats.len() - 1
+        });
+        seats[seat] = Some(waker);
+        seat
+    }
+
+    fn remove(&self, seat: usize) {
+        let waker = self.seats.borrow_mut()[seat].take();
+        drop(waker);
+        self.free.borrow_mut().push(seat);
+    }
+
+    /// Whether no task lives.
+    pub(super) fn is_empty(&self) -> bool {
+        self.free.borrow().len() == self.seats.borrow().len()
+    }
+
+    /// Makes every task runnable.
+    pub(super) fn wake_all(&self) {
+        self.seats.borrow().iter().flatten().for_each(TaskWaker::wake_by_ref);
+    }
+}
+
+/// `future` as a task that is counted in `load` and tells `pump` when its turn is over. Once the pump is closing, the task's
+/// next turn drops the future instead of polling it.
+pub(super) fn counted<F: Future<Output = ()>>(
+    load: &Arc<Load>,
+    pump: Rc<Pump>,
+    future: F,
+) -> impl Future<Output = ()> + use<F> {
+    let waker = TaskWaker::new(load.clone());
+    let seat = pump.tasks().insert(waker.clone());
+    let counted = Counted { waker, pump, seat };
+    async move {
+        let waker = Waker::from(counted.waker.clone());
+        let mut future = pin!(future);
+        std::future::poll_fn(|context| {
+            counted.waker.begin(context.waker());
+            if counted.pump.is_closing() {
+                return Poll::Ready(());
+            }
+            let result = future.as_mut().poll(&mut Context::from_waker(&waker));
+            counted.pump.after_poll();
+            result
+        })
+        .await;
+    }
+}
