@@ -10,8 +10,10 @@
 //! | 1 | [`record`] | record batches v2: zero-copy header, validation, stamping, codecs |
 //! | 1 | [`wire`] | Kafka requests and responses; flatbuffers code in [`wire::generated`] |
 //! | 2 | [`runtime`] | tasks, time, memory, files, sockets: the only door to the machine, real or simulated |
+//! | 3 | [`controller`] | pure: the cluster's image, and the handlers that change it by records |
 
 pub mod config;
+pub mod controller;
 pub mod record;
 pub mod runtime;
 pub mod types;
