@@ -11,10 +11,12 @@
 //! | 1 | [`wire`] | Kafka requests and responses; flatbuffers code in [`wire::generated`] |
 //! | 2 | [`runtime`] | tasks, time, memory, files, sockets: the only door to the machine, real or simulated |
 //! | 3 | [`controller`] | pure: the cluster's image, and the handlers that change it by records |
+//! | 3 | [`storage`] | the partition's log: append, read, recovery, retention; the metadata log's frames |
 
 pub mod config;
 pub mod controller;
 pub mod record;
 pub mod runtime;
+pub mod storage;
 pub mod types;
 pub mod wire;
