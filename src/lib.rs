@@ -12,9 +12,11 @@
 //! | 2 | [`runtime`] | tasks, time, memory, files, sockets: the only door to the machine, real or simulated |
 //! | 3 | [`controller`] | pure: the cluster's image, and the handlers that change it by records |
 //! | 3 | [`storage`] | the partition's log: append, read, recovery, retention; the metadata log's frames |
+//! | 4 | [`quorum`] | from proposed metadata records to committed ones |
 
 pub mod config;
 pub mod controller;
+pub mod quorum;
 pub mod record;
 pub mod runtime;
 pub mod storage;
