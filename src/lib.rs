@@ -12,10 +12,16 @@
 //! | 2 | [`runtime`] | tasks, time, memory, files, sockets: the only door to the machine, real or simulated |
 //! | 3 | [`controller`] | pure: the cluster's image, and the handlers that change it by records |
 //! | 3 | [`storage`] | the partition's log: append, read, recovery, retention; the metadata log's frames |
+//! | 4 | [`partition`] | a log with its leadership and those who wait for it |
 //! | 4 | [`quorum`] | from proposed metadata records to committed ones |
+//! | 5 | [`broker`] | one core's world: connections, router, a file per API |
+//! | 7 | [`cli`] | command line, exit codes, log output, ready line |
 
+pub mod broker;
+pub mod cli;
 pub mod config;
 pub mod controller;
+pub mod partition;
 pub mod quorum;
 pub mod record;
 pub mod runtime;

@@ -1,0 +1,84 @@
+//! From a frame to its answer: the header is read, the API's handler runs, its answer is encoded.
+//!
+//! What is not a well-formed request of the advertised table is an error that ends the connection; what is well formed and
+//! cannot be done is an error code in the answer. Rule 1 of ApiVersions is the one exception.
+
+use std::rc::Rc;
+
+use thiserror::Error;
+
+use super::connection::Connection;
+use super::responses::Response;
+use super::shard::Shard;
+use super::{create_topics, delete_records, delete_topics, fetch, init_producer_id, list_offsets, metadata, produce};
+use crate::runtime::Slice;
+use crate::types::Pieces;
+use crate::wire::control::EncodeError;
+use crate::wire::{
+    self, ApiKey, DecodeError, HeaderError, Request, RequestHeader, api_versions, decode_request, encode_response,
+    parse_header,
+};
+
+/// Why a request ends its connection.
+#[derive(Debug, Error)]
+pub(super) enum RequestError {
+    #[error(transparent)]
+    Header(#[from] HeaderError),
+    #[error(transparent)]
+    Body(#[from] DecodeError),
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    #[error("produce with acks=0 failed, and there is no answer to say so: {0}")]
+    Unacknowledged(String),
+}
+
+/// Whether this request may start while earlier answers of its connection still wait for the disk.
+pub(super) fn overlaps(frame: &[u8]) -> bool {
+    matches!(parse_header(frame), Ok(header) if header.api.key() == ApiKey::Produce)
+}
+
+/// Runs the request in `frame`; `None` if it gets no answer.
+pub(super) async fn answer(
+    shard: &Rc<Shard>,
+    connection: &Connection,
+    frame: Slice,
+) -> Result<Option<Response>, RequestError> {
+    let header = match parse_header(&frame) {
+        Err(HeaderError::UnknownApiVersions { correlation, .. }) => {
+            return Ok(Some(ready(api_versions::unsupported(correlation)?)));
+        }
+        header => header?,
+    };
+    match header.api.key() {
+        ApiKey::Produce => produce::answer(shard, connection, &header, &frame).await,
+        ApiKey::Fetch => Ok(Some(fetch::answer(shard, connection, &header, &frame).await?)),
+        _ => Ok(Some(control(shard, connection, &header, frame.clone()).await?)),
+    }
+}
+
+/// Runs a request of the control plane.
+async fn control(
+    shard: &Rc<Shard>,
+    connection: &Connection,
+    header: &RequestHeader<'_>,
+    frame: Slice,
+) -> Result<Response, RequestError> {
+    let version = header.api.version();
+    let body = frame.into_bytes().slice(header.body_offset..);
+    let response: wire::Response = match decode_request(header.api, body)? {
+        Request::ApiVersions(_) => api_versions::response(version).into(),
+        Request::Metadata(request) => metadata::answer(shard, connection.listener(), version, request).await.into(),
+        Request::CreateTopics(request) => create_topics::answer(shard, request).await.into(),
+        Request::DeleteTopics(request) => delete_topics::answer(shard, version, request).await.into(),
+        Request::ListOffsets(request) => list_offsets::answer(shard, version, request).await.into(),
+        Request::DeleteRecords(request) => delete_records::answer(shard, request).await.into(),
+        Request::InitProducerId(request) => init_producer_id::answer(shard, request).await.into(),
+    };
+    Ok(ready(encode_response(header.api, header.correlation, response)?))
+}
+
+fn ready(frame: bytes::Bytes) -> Response {
+    let mut pieces: Pieces<Slice> = Pieces::new();
+    pieces.push_encoded(frame);
+    Response::Ready(pieces)
+}

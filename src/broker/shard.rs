@@ -1,0 +1,250 @@
+//! One core's world: the partitions it leads, the connections it serves, and what its handlers share.
+//!
+//! Everything hangs off this object and nothing off the process. Partitions are found by topic id and index; names are looked
+//! up in the cluster's image, so that there is one truth about them.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+
+use super::connection::Connection;
+use super::data_directory::DataDirectory;
+use super::listeners::{Endpoint, ListenerId};
+use super::produce::ProduceAnswer;
+use super::producer_ids::ProducerIds;
+use crate::config::BrokerConfig;
+use crate::controller::ClusterImage;
+use crate::partition::Partition;
+use crate::quorum::Quorum;
+use crate::record::Decompressors;
+use crate::runtime::sync::Notify;
+use crate::storage::Storage;
+use crate::types::{BrokerId, ClusterId, ErrorCode, LeaderEpoch, PartitionId, TopicId, TopicPartition};
+use crate::wire::TopicKey;
+
+/// Share of a shard's memory for requests in flight, in percent.
+const REQUEST_MEMORY_PERCENT: u64 = 15;
+
+/// Bytes of the buffer in which headers of answers are encoded, until the next one is needed.
+const RESPONSE_BUFFER_BYTES: usize = 16 << 10;
+
+/// What a shard grants to its clients.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Bytes of a frame at most: half of the memory for requests, so that one request leaves room for others.
+    pub(super) frame_bytes_max: usize,
+}
+
+impl Limits {
+    pub(super) fn new(config: &BrokerConfig) -> Limits {
+        let requests = config.memory_bytes / 100 * REQUEST_MEMORY_PERCENT;
+        let frame = config.request_bytes_max.min(requests / 2);
+        Limits { frame_bytes_max: usize::try_from(frame).unwrap_or(usize::MAX) }
+    }
+}
+
+/// The partitions of one topic that this shard leads, by index.
+pub(super) type TopicPartitions = Vec<Option<Rc<Partition>>>;
+
+/// The state of one shard.
+pub(super) struct Shard {
+    pub(super) data: DataDirectory,
+    pub(super) storage: Rc<Storage>,
+    pub(super) quorum: Quorum,
+    pub(super) producer_ids: ProducerIds,
+    pub(super) decompressors: RefCell<Decompressors>,
+    /// Where answers to Produce and Fetch are encoded; pieces of it are split off.
+    pub(super) response_buffer: RefCell<BytesMut>,
+    /// Answers to Produce that have been sent, emptied, for the next ones.
+    #[expect(clippy::vec_box, reason = "they go on to the next connection in their boxes")]
+    pub(super) spare_answers: RefCell<Vec<Box<ProduceAnswer>>>,
+    /// Called when there may be something to do about deleted topics.
+    pub(super) trash: Notify,
+    config: Rc<BrokerConfig>,
+    limits: Limits,
+    endpoints: Vec<Endpoint>,
+    partitions: RefCell<BTreeMap<TopicId, TopicPartitions>>,
+    connections: RefCell<BTreeMap<u64, Rc<Connection>>>,
+    next_connection: Cell<u64>,
+    draining: Cell<bool>,
+    drained: Notify,
+}
+
+/// What a shard is made of.
+pub(super) struct Parts {
+    pub(super) config: Rc<BrokerConfig>,
+    pub(super) data: DataDirectory,
+    pub(super) storage: Rc<Storage>,
+    pub(super) quorum: Quorum,
+    pub(super) endpoints: Vec<Endpoint>,
+}
+
+impl Shard {
+    pub(super) fn new(parts: Parts) -> Rc<Shard> {
+        Rc::new(Shard {
+            limits: Limits::new(&parts.config),
+            config: parts.config,
+            data: parts.data,
+            storage: parts.storage,
+            quorum: parts.quorum,
+            endpoints: parts.endpoints,
+            producer_ids: ProducerIds::default(),
+            decompressors: RefCell::new(Decompressors::new()),
+            response_buffer: RefCell::new(BytesMut::with_capacity(RESPONSE_BUFFER_BYTES)),
+            spare_answers: RefCell::default(),
+            trash: Notify::new(),
+            partitions: RefCell::default(),
+            connections: RefCell::default(),
+            next_connection: Cell::new(0),
+            draining: Cell::new(false),
+            drained: Notify::new(),
+        })
+    }
+
+    pub(super) fn config(&self) -> &Rc<BrokerConfig> {
+        &self.config
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    pub(super) fn node(&self) -> BrokerId {
+        self.config.node_id
+    }
+
+    pub(super) fn cluster(&self) -> ClusterId {
+        self.data.cluster()
+    }
+
+    /// The cluster as this shard knows it.
+    pub(super) fn image(&self) -> Arc<ClusterImage> {
+        self.quorum.image()
+    }
+
+    /// Where clients of `listener` reach `broker`.
+    pub(super) fn endpoint(&self, image: &ClusterImage, broker: BrokerId, listener: ListenerId) -> Option<Endpoint> {
+        if broker == self.node() {
+            return self.endpoints.get(listener.0).cloned();
+        }
+        let registered = image.broker(broker)?;
+        let told = registered.listeners.get(listener.0)?;
+        Some(Endpoint { host: told.host.clone(), port: told.port })
+    }
+
+    /// The topic that a request names.
+    pub(super) fn topic_id(&self, image: &ClusterImage, topic: TopicKey<'_>) -> Result<TopicId, ErrorCode> {
+        match topic {
+            TopicKey::Name(name) => {
+                image.topic_by_name(name).map(|topic| topic.id).ok_or(ErrorCode::UnknownTopicOrPartition)
+            }
+            TopicKey::Id(id) => image.topic(id).map(|topic| topic.id).ok_or(ErrorCode::UnknownTopicId),
+        }
+    }
+
+    /// The partition, if this shard leads it.
+    ///
+    /// # Errors
+    /// `UnknownTopicOrPartition` if there is none; `KafkaStorageError` if its log could not be opened;
+    /// `NotLeaderOrFollower` if another broker leads it.
+    pub(super) fn partition(&self, image: &ClusterImage, at: TopicPartition) -> Result<Rc<Partition>, ErrorCode> {
+        let known = self.partitions.borrow();
+        let index = usize::try_from(at.partition.value()).ok();
+        let found = known.get(&at.topic).zip(index).and_then(|(topic, index)| topic.get(index)?.clone());
+        found.ok_or_else(|| match image.partition(at) {
+            None => ErrorCode::UnknownTopicOrPartition,
+            Some(partition) if partition.leader == Some(self.node()) => ErrorCode::KafkaStorageError,
+            Some(_) => ErrorCode::NotLeaderOrFollower,
+        })
+    }
+
+    /// The partition, if the client's idea of its leadership is the same as ours.
+    pub(super) fn led_partition(
+        &self,
+        image: &ClusterImage,
+        at: TopicPartition,
+        epoch: Option<LeaderEpoch>,
+    ) -> Result<Rc<Partition>, ErrorCode> {
+        let partition = self.partition(image, at)?;
+        match epoch {
+            Some(epoch) if epoch < partition.leader_epoch() => Err(ErrorCode::FencedLeaderEpoch),
+            Some(epoch) if epoch > partition.leader_epoch() => Err(ErrorCode::UnknownLeaderEpoch),
+            _ => Ok(partition),
+        }
+    }
+
+    /// Serves a partition from now on.
+    pub(super) fn add_partition(&self, at: TopicPartition, partition: Rc<Partition>) {
+        let mut known = self.partitions.borrow_mut();
+        let topic = known.entry(at.topic).or_default();
+        let index = usize::try_from(at.partition.value()).expect("partition ids are not negative");
+        if topic.len() <= index {
+            topic.resize(index + 1, None);
+        }
+        topic[index] = Some(partition);
+    }
+
+    /// Serves the topic no more.
+    pub(super) fn remove_topic(&self, topic: TopicId) -> TopicPartitions {
+        self.partitions.borrow_mut().remove(&topic).unwrap_or_default()
+    }
+
+    /// Every partition that is served, by topic and index.
+    pub(super) fn partitions(&self) -> Vec<Rc<Partition>> {
+        self.partitions.borrow().values().flatten().flatten().cloned().collect()
+    }
+
+    /// The partition ids of a topic that are served.
+    pub(super) fn serves(&self, topic: TopicId, partition: PartitionId) -> bool {
+        let index = usize::try_from(partition.value()).ok();
+        let known = self.partitions.borrow();
+        known.get(&topic).zip(index).is_some_and(|(topic, index)| topic.get(index).is_some_and(Option::is_some))
+    }
+
+    /// Keeps a connection in the books until the returned number is given to [`Shard::disconnected`].
+    pub(super) fn connected(&self, connection: Rc<Connection>) -> u64 {
+        let number = self.next_connection.get();
+        self.next_connection.set(number + 1);
+        self.connections.borrow_mut().insert(number, connection);
+        number
+    }
+
+    pub(super) fn disconnected(&self, number: u64) {
+        let mut connections = self.connections.borrow_mut();
+        connections.remove(&number);
+        if connections.is_empty() {
+            self.drained.notify();
+        }
+    }
+
+    /// Every connection that is open now.
+    pub(super) fn connections(&self) -> Vec<Rc<Connection>> {
+        self.connections.borrow().values().cloned().collect()
+    }
+
+    pub(super) fn connections_len(&self) -> usize {
+        self.connections.borrow().len()
+    }
+
+    /// Whether no new work is taken.
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// Lets every connection answer what it has received, then ends it; returns when all have ended.
+    pub(super) async fn drain(&self) {
+        self.draining.set(true);
+        for partition in self.partitions() {
+            partition.wake();
+        }
+        for connection in self.connections() {
+            connection.drain();
+        }
+        while self.connections_len() > 0 {
+            self.drained.notified().await;
+        }
+    }
+}

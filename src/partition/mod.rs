@@ -1,0 +1,268 @@
+//! A partition that this broker leads: its log, its leadership, and who waits for it.
+//!
+//! The high watermark is what a consumer may see: on a single replica the end of what the promise of the topic covers
+//! (durable, or written with write caching). Every record handed out lies below it. The last stable offset is the high
+//! watermark, since there are no transactions.
+//!
+//! What this module does not do: it decodes no request and knows no connection.
+
+mod options;
+mod waits;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use thiserror::Error;
+use tracing::{error, warn};
+
+use crate::config::TopicConfig;
+use crate::record::{ProduceRules, ProducedBatch};
+use crate::storage::producers::SequenceError;
+use crate::storage::{
+    AppendError, Appended, Batches, Corruption, DeleteRecordsError, Log, LogEvent, ReadError, ReadLimits, TimedOffset,
+};
+use crate::types::{ErrorCode, LeaderEpoch, Offset, Timestamp, TopicName, TopicPartition};
+
+pub use options::{log_options, storage_options};
+pub use waits::{ParkedFetch, Parking};
+
+use options::produce_rules;
+use waits::Waits;
+
+/// Why records that were appended are not committed. Whether they will ever be seen is not known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub enum CommitError {
+    /// The log failed.
+    #[error("the log failed before the records were committed")]
+    Failed,
+    /// The topic was deleted.
+    #[error("the topic was deleted before the records were committed")]
+    Deleted,
+}
+
+/// How a partition stopped serving.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Ended {
+    Failed,
+    Deleted,
+}
+
+/// A partition that this broker leads.
+pub struct Partition {
+    id: TopicPartition,
+    topic: TopicName,
+    log: Log,
+    leader_epoch: LeaderEpoch,
+    config: RefCell<Rc<TopicConfig>>,
+    rules: Cell<ProduceRules>,
+    ended: Cell<Option<Ended>>,
+    /// The last corruption that the operator was told of.
+    told: RefCell<Option<Corruption>>,
+    waits: Rc<Waits>,
+}
+
+impl Partition {
+    /// The partition `id` of `topic`, led in `leader_epoch`, on an open log.
+    pub fn new(
+        topic: TopicName,
+        id: TopicPartition,
+        log: Log,
+        leader_epoch: LeaderEpoch,
+        config: TopicConfig,
+    ) -> Rc<Partition> {
+        let partition = Rc::new(Partition {
+            id,
+            topic,
+            log,
+            leader_epoch,
+            rules: Cell::new(produce_rules(&config)),
+            config: RefCell::new(Rc::new(config)),
+            ended: Cell::new(None),
+            told: RefCell::new(None),
+            waits: Rc::default(),
+        });
+        let observer = Rc::downgrade(&partition);
+        partition.log.observe(move |event| {
+            if let Some(partition) = observer.upgrade() {
+                partition.observe(&event);
+            }
+        });
+        partition
+    }
+
+    fn observe(&self, event: &LogEvent) {
+        match event {
+            LogEvent::Committed { end, bytes } => self.waits.advance(*end, *bytes),
+            LogEvent::Failed(failure) => {
+                error!(topic = %self.topic, partition = %self.id.partition, %failure, "the log has failed");
+                self.ended.set(Some(Ended::Failed));
+                self.waits.wake_all();
+            }
+            LogEvent::Recovered => {
+                warn!(topic = %self.topic, partition = %self.id.partition, "the log has recovered from a failure");
+                self.ended.set(None);
+            }
+            LogEvent::Started { .. } => {}
+        }
+    }
+
+    /// Topic id and index.
+    pub fn id(&self) -> TopicPartition {
+        self.id
+    }
+
+    /// The topic's name.
+    pub fn topic(&self) -> &TopicName {
+        &self.topic
+    }
+
+    /// The epoch in which this broker leads it.
+    pub fn leader_epoch(&self) -> LeaderEpoch {
+        self.leader_epoch
+    }
+
+    /// The topic's configuration.
+    pub fn config(&self) -> Rc<TopicConfig> {
+        self.config.borrow().clone()
+    }
+
+    /// What a produced batch is measured by; the request's version decides about zstd.
+    pub fn produce_rules(&self) -> ProduceRules {
+        self.rules.get()
+    }
+
+    /// The log, for those who look after all logs of a shard.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// The first offset that can be read.
+    pub fn log_start(&self) -> Offset {
+        self.log.log_start()
+    }
+
+    /// The first offset that is not committed: consumers see what lies below it.
+    pub fn high_watermark(&self) -> Offset {
+        self.log.committed_end()
+    }
+
+    /// The first offset of an open transaction, of which there are none: the high watermark.
+    pub fn last_stable_offset(&self) -> Offset {
+        self.high_watermark()
+    }
+
+    /// The epoch of the leader that appended the record at `offset`.
+    pub fn epoch_of(&self, offset: Offset) -> Option<LeaderEpoch> {
+        self.log.leader_epoch_for(offset)
+    }
+
+    /// Appends a batch. It is committed once [`Partition::committed`] says so.
+    pub fn append(&self, batch: &ProducedBatch<'_>) -> Result<Appended, AppendError> {
+        self.log.append(batch, self.leader_epoch)
+    }
+
+    /// What became of the records before `end`; `None` while that is open.
+    pub fn outcome(&self, end: Offset) -> Option<Result<(), CommitError>> {
+        if self.log.committed_end() >= end {
+            return Some(Ok(()));
+        }
+        self.ended.get().map(|ended| match ended {
+            Ended::Failed => Err(CommitError::Failed),
+            Ended::Deleted => Err(CommitError::Deleted),
+        })
+    }
+
+    /// Waits until the records before `end` are committed, or can no longer be.
+    pub async fn committed(&self, end: Offset) -> Result<(), CommitError> {
+        self.waits.committed(end, || self.outcome(end)).await
+    }
+
+    /// Whole batches from the one that holds `from` on, below the high watermark.
+    ///
+    /// At most `bytes_max` bytes; with `first_batch_whole` the first batch is given however long it is.
+    pub async fn read(&self, from: Offset, bytes_max: usize, first_batch_whole: bool) -> Result<Batches, ReadError> {
+        let limits = ReadLimits { bytes_max, end: self.high_watermark(), first_batch_whole };
+        if let Some(batches) = self.log.read_tail(from, limits) {
+            return Ok(batches);
+        }
+        self.log.read(from, limits).await.inspect_err(|error| self.tell_failure(error))
+    }
+
+    /// One line for what an operator has to look at. A client that asks again and again for the same damaged batch causes no
+    /// further one.
+    fn tell_failure(&self, error: &ReadError) {
+        let (topic, partition) = (&self.topic, self.id.partition);
+        match error {
+            ReadError::OutOfRange { .. } => {}
+            ReadError::Corrupt { corruption, .. } => {
+                let known = self.told.replace(Some(corruption.clone()));
+                if known.as_ref() != Some(corruption) {
+                    error!(%topic, %partition, "corruption in {corruption}");
+                }
+            }
+            ReadError::Io(failure) => error!(%topic, %partition, %failure, "a read failed"),
+        }
+    }
+
+    /// The first record at or after `at`.
+    pub async fn offset_for_timestamp(&self, at: Timestamp) -> Result<Option<TimedOffset>, ReadError> {
+        self.log.offset_for_timestamp(at, self.high_watermark()).await
+    }
+
+    /// The record with the latest timestamp.
+    pub async fn max_timestamp(&self) -> Result<Option<TimedOffset>, ReadError> {
+        self.log.max_timestamp(self.high_watermark()).await
+    }
+
+    /// Deletes the records before `before`, durably; returns the first offset that can be read.
+    pub async fn delete_records(&self, before: Offset) -> Result<Offset, DeleteRecordsError> {
+        self.log.delete_records(before).await
+    }
+
+    /// Lets `fetch` hear of bytes that become visible here, until the parking is dropped.
+    pub fn park(&self, fetch: &Rc<ParkedFetch>) -> Parking {
+        self.waits.park(fetch)
+    }
+
+    /// Lets everybody who waits look again.
+    pub fn wake(&self) {
+        self.waits.wake_all();
+    }
+
+    /// The topic is deleted: whoever waits hears of it.
+    pub fn delete(&self) {
+        self.ended.set(Some(Ended::Deleted));
+        self.waits.wake_all();
+    }
+}
+
+/// The code that a client is answered with when an append is refused.
+pub fn append_error_code(error: &AppendError) -> ErrorCode {
+    match error {
+        // A retry finds room, or the log recovered.
+        AppendError::Backpressure | AppendError::Recovering | AppendError::Closed | AppendError::DiskFull => {
+            ErrorCode::KafkaStorageError
+        }
+        AppendError::Sequence(SequenceError::StaleEpoch { .. }) => ErrorCode::InvalidProducerEpoch,
+        AppendError::Sequence(SequenceError::OutOfOrder { .. }) => ErrorCode::OutOfOrderSequenceNumber,
+        AppendError::Sequence(SequenceError::DuplicateTooOld { .. }) => ErrorCode::DuplicateSequenceNumber,
+        AppendError::TooLarge { .. } => ErrorCode::RecordListTooLarge,
+    }
+}
+
+/// The code that a client is answered with when a read fails.
+pub fn read_error_code(error: &ReadError) -> ErrorCode {
+    match error {
+        ReadError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        ReadError::Corrupt { .. } => ErrorCode::CorruptMessage,
+        ReadError::Io(_) => ErrorCode::KafkaStorageError,
+    }
+}
+
+/// The code that a client is answered with when records are not deleted.
+pub fn delete_records_error_code(error: &DeleteRecordsError) -> ErrorCode {
+    match error {
+        DeleteRecordsError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        DeleteRecordsError::NotDurable(_) => ErrorCode::KafkaStorageError,
+    }
+}
