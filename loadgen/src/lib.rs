@@ -1,1 +1,20 @@
-//! loadgen
+//! The load generator: it talks the Kafka protocol to any broker, measures what comes back, and proves that nothing was lost.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`cli`] | the command line, exit codes, the result line |
+//! | [`client`] | a Kafka client of our own: pipelined connections, the few control calls |
+//! | [`verify`] | no loss, duplication, reordering, corruption: the writing half and the reading half |
+//! | [`history`] | the checker: journals against logs, anomalies by name |
+//! | [`journal`] | what became of every batch of a run, as lines, and as a file |
+//! | [`stamp`] | the head of every record's value |
+//!
+//! Library and binary: the tests of the broker use the parts. It runs on `corelane::runtime` and knows of a broker only what
+//! the protocol tells, so that the same binary measures every Kafka-compatible one.
+
+pub mod cli;
+pub mod client;
+pub mod history;
+pub mod journal;
+pub mod stamp;
+pub mod verify;
