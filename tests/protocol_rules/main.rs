@@ -1,0 +1,71 @@
+//! The rules of the Kafka protocol that naive brokers get wrong, each as a client on a raw socket sees it.
+//!
+//! Every test is named after its rule: who changes one changes the other. All tests share one broker and each has topics of
+//! its own, so that they also show what neighbours on a shard do to each other: nothing. Codecs are tested byte by byte in
+//! `wire` and `record`; here it is what the whole broker answers.
+//!
+//! | module | rules |
+//! |---|---|
+//! | `frames` | 1–3, 5, 28: versions, order, what ends a connection |
+//! | `metadata` | 8, 26: topics by name and id, and their creation |
+//! | `produce` | 7, 9–13: which batches are taken, and what is stamped |
+//! | `idempotence` | 14: sequences |
+//! | `fetch` | 15–17, 19: which batches are given out, when, and offsets by time |
+
+#[path = "../clients/mod.rs"]
+mod clients;
+mod fetch;
+mod frames;
+mod idempotence;
+mod metadata;
+mod produce;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use clients::wire::Client;
+use support::{Broker, BrokerOptions, Scratch};
+
+/// The broker that the tests share: it lives as long as one of them holds it.
+struct Shared {
+    broker: Broker,
+    // Dropped last: the broker still writes into it.
+    _scratch: Scratch,
+}
+
+impl Shared {
+    /// The broker of the tests that run now, or a new one.
+    fn broker() -> Arc<Shared> {
+        static SHARED: Mutex<Weak<Shared>> = Mutex::new(Weak::new());
+        // A test that failed while it started a broker left none behind.
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shared) = shared.upgrade() {
+            return shared;
+        }
+        let scratch = Scratch::new("protocol-rules");
+        let broker = BrokerOptions::new(&scratch.path().join("data")).start().unwrap_or_else(|ended| panic!("{ended}"));
+        let started = Arc::new(Shared { broker, _scratch: scratch });
+        *shared = Arc::downgrade(&started);
+        started
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.broker.address()
+    }
+
+    /// A new connection.
+    fn client(&self) -> Client {
+        Client::connect(self.address())
+    }
+
+    /// Waits for a line of the log that contains all of `words`.
+    #[track_caller]
+    fn await_log(&self, words: &[&str]) {
+        clients::eventually(&format!("a log line with {words:?}"), || {
+            let log = self.broker.stderr();
+            log.lines().any(|line| words.iter().all(|word| line.contains(word))).then_some(())
+        });
+    }
+}
