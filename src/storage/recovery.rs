@@ -390,7 +390,9 @@ impl Recovery<'_> {
         let mut block = Vec::new();
         if let Some((file, _)) = &found.file {
             let path = segment_path(self.directory, end.sequence);
-            let from = if end.sequence == known.sequence { known.position } else { 0 };
+            // Up to the first batch nothing is known, not even the header.
+            let known_there = end.sequence == known.sequence && known.position > FIRST_BATCH_AT;
+            let from = if known_there { known.position } else { 0 };
             let found_end = repair::FoundTail { from, end: end.position, stale_end: found.stale_end };
             block = repair::make_durable(self.storage, file, &path, found_end, &mut self.report).await?;
         }

@@ -15,7 +15,7 @@ use std::rc::Rc;
 use super::commit::LARGE_COMMIT_BYTES;
 use super::error::IoFailure;
 use super::format::{FIRST_BATCH_AT, fresh_path, segment_path};
-use super::log::{Inner, Phase, State};
+use super::log::{HeaderState, Inner, Phase, State};
 use super::shard::{Storage, count};
 use crate::runtime::{Class, Durability, Duration, File, Instant, OpenMode, directory, sleep_until, spawn};
 use crate::types::limits::BLOCK_BYTES;
@@ -209,8 +209,9 @@ impl Inner {
         let _passage = self.ready_gate.pass().await;
         let step = {
             let state = self.state.borrow();
-            let late =
-                state.written.sequence > sequence || (state.written.sequence == sequence && state.file.is_some());
+            // Whoever has a file of it, or has had one with something in it, keeps that one.
+            let begun = state.file.is_some() || state.header != HeaderState::Due;
+            let late = state.written.sequence > sequence || (state.written.sequence == sequence && begun);
             if state.closing || late || state.space.ready.is_some() {
                 return;
             }
