@@ -210,7 +210,8 @@ impl Inner {
         let step = {
             let state = self.state.borrow();
             // Whoever has a file of it, or has had one with something in it, keeps that one.
-            let begun = state.file.is_some() || state.header != HeaderState::Due;
+            let begun =
+                state.file.is_some() || state.header != HeaderState::Due || state.committed > state.durable.offset;
             let late = state.written.sequence > sequence || (state.written.sequence == sequence && begun);
             if state.closing || late || state.space.ready.is_some() {
                 return;
@@ -232,6 +233,29 @@ impl Inner {
         }
         count(&self.storage.counters().unprepared_rolls, 1);
         self.prepare(sequence, STEP_BYTES_MIN, false).await
+    }
+
+    /// The file of segment `sequence`, which is the one that is written and has no durable header: the one that is there, or
+    /// a prepared one. What is there may hold batches that were acknowledged as written; they are written again in place.
+    pub(super) async fn reopen_begun(&self, sequence: u64) -> Result<ReadySegment, IoFailure> {
+        let _passage = self.ready_gate.pass().await;
+        let ready = self.state.borrow_mut().space.ready.take();
+        if let Some(ready) = ready.filter(|ready| ready.sequence == sequence) {
+            return Ok(ready);
+        }
+        let path = segment_path(&self.directory, sequence);
+        match File::open(&path, OpenMode::Write).await {
+            Ok(file) => {
+                let synced = directory::sync(&self.directory).await;
+                synced.map_err(|error| IoFailure::new("sync", &self.directory, error))?;
+                let prewritten_end = self.state.borrow().space.prewritten_end;
+                Ok(ReadySegment { sequence, file, prewritten_end })
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                self.prepare(sequence, STEP_BYTES_MIN, false).await
+            }
+            Err(error) => Err(IoFailure::new("open", path, error)),
+        }
     }
 
     /// Makes the file of segment `sequence`: header block and `step_bytes` zeroed and synced, then its name, synced too.

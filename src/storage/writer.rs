@@ -250,7 +250,7 @@ impl Inner {
             (state.written.sequence, state.header)
         };
         let (file, prewritten_end) = if header == HeaderState::Due {
-            let ready = self.take_ready(sequence).await?;
+            let ready = self.reopen_begun(sequence).await?;
             (ready.file, ready.prewritten_end)
         } else {
             let path = segment_path(&self.directory, sequence);
