@@ -346,6 +346,11 @@ impl State {
             Phase::Failed(_) => return Step::Wait,
             Phase::Open | Phase::Recovering => {}
         }
+        if matches!(self.phase, Phase::Recovering) && self.file.is_none() && (self.flushing || self.space.is_busy()) {
+            // A sync that is still under way may fail too, and must not take with it what is about to be written again.
+            self.failure = None;
+            return if self.flushing { Step::Wait } else { Step::WaitForZeroing };
+        }
         if let Some(failure) = self.failure.take() {
             return Step::Fail(failure);
         }
