@@ -16,7 +16,7 @@ use super::descriptors::OpenSegment;
 use super::error::{Corruption, IoFailure, ReadError};
 use super::format::{FIRST_BATCH_AT, seal_path, segment_path};
 use super::index::SparseIndex;
-use super::log::{HeaderState, Inner, Log, State};
+use super::log::{HeaderState, Inner, Log, Phase, State};
 use super::recovery::producer_limits;
 use super::seal::Seal;
 use super::segment::{LogPoint, Segment, SegmentReader, position_u32};
@@ -184,7 +184,9 @@ impl Inner {
         let path = segment_path(&self.directory, sequence);
         let file = File::open(&path, OpenMode::Write).await.map_err(|error| IoFailure::new("open", path, error))?;
         let mut state = self.state.borrow_mut();
-        if state.written.sequence == sequence && state.file.is_none() && state.header == HeaderState::Durable {
+        let is_open = matches!(state.phase, Phase::Open);
+        if is_open && state.written.sequence == sequence && state.file.is_none() && state.header == HeaderState::Durable
+        {
             state.file = Some(file.clone());
         }
         Ok(file)
