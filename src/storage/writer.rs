@@ -329,6 +329,9 @@ impl Inner {
         {
             let mut state = self.state.borrow_mut();
             state.durable = point;
+            if matches!(state.phase, Phase::Closed) {
+                return Ok(());
+            }
             state.phase = Phase::Open;
         }
         tracing::info!(log = %self.directory.display(), "the log is whole again");

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 
 use super::*;
 use crate::runtime::sim::{DiskFault, PowerCut};
-use crate::runtime::{Duration, sleep};
+use crate::runtime::{Duration, sleep, timeout};
 
 /// What the paths of segments begin with, whatever they were opened by.
 const SEGMENT: &str = "/log/00000";
@@ -125,6 +125,31 @@ fn a_failed_log_closes_without_a_clean_checkpoint() {
         let (log, report) = open(&storage).await;
         assert!(!report.was_clean() && log.log_end() >= offset(3), "{report:?}");
     });
+}
+
+/// Closing met a log between its last write and its sync, and the writer opened it again behind its back: it waited for ever.
+/// Now what is closed stays closed.
+#[test]
+fn a_log_that_is_being_made_good_closes() {
+    for micros in (0..1500).step_by(10) {
+        let (simulation, node) = world(15);
+        let handle = (*simulation).clone();
+        let recovered = run(&simulation, node, async move {
+            let storage = storage();
+            let log = create(&storage).await;
+            append(&log, 3, 300);
+            log.flush().await.expect("a healthy disk");
+            sleep(Duration::from_secs(1)).await;
+            handle.fail_next(node, DiskFault::WriteError, SEGMENT);
+            append(&log, 2, 300);
+            sleep(Duration::from_micros(micros)).await;
+            let closed = timeout(Duration::from_secs(30), log.close()).await;
+            closed.expect("it ends").expect("it is made good first");
+            let (log, _) = open(&storage).await;
+            log.log_end()
+        });
+        assert_eq!(recovered, offset(5), "closed after {micros} us");
+    }
 }
 
 #[test]
