@@ -207,6 +207,8 @@ pub(super) struct Inner {
     pub ready_gate: Gate,
     /// Held by one of: retention, DeleteRecords, close.
     pub lifecycle_gate: Gate,
+    /// Held while the segment that is written is synced.
+    pub sync_gate: Gate,
     /// Held while a checkpoint's slot is written. Whoever holds it never waits for the writer.
     pub slot_gate: Gate,
     observer: RefCell<Option<Observer>>,
@@ -236,6 +238,7 @@ impl Inner {
             zeroed: Notify::new(),
             ready_gate: Gate::default(),
             lifecycle_gate: Gate::default(),
+            sync_gate: Gate::default(),
             slot_gate: Gate::default(),
             observer: RefCell::new(None),
         })

@@ -168,15 +168,12 @@ impl Inner {
 
     /// Zeroes `from..to` of the segment that is written.
     async fn zero_ahead(self: Rc<Self>, file: File, from: u64, to: u64) {
-        let era = self.state.borrow().era;
         let zeroed = self.zero_pieces(&file, from, to).await;
         let mut state = self.state.borrow_mut();
         state.space.zeroing = false;
         match zeroed {
             Ok(end) => state.space.prewritten_end = end,
-            // A failed sync says nothing good about the batches before it either.
-            Err(failure) if failure.operation == "sync" && state.era == era => state.failure = Some(failure),
-            // The batches will meet the same disk soon enough, and what they do then is their business.
+            // The writer knows of a failed sync; a write fails for the batches too, soon enough, if the disk is bad.
             Err(failure) => tracing::debug!(%failure, "space was not zeroed ahead"),
         }
         drop(state);
@@ -199,7 +196,7 @@ impl Inner {
             zero(&self.storage, file, position, bytes).await.map_err(failed("write"))?;
             position += bytes;
         }
-        file.sync().await.map_err(failed("sync"))?;
+        self.sync_file(file, sequence).await?;
         count(&self.storage.counters().prewritten_bytes, to - from);
         Ok(to)
     }

@@ -165,10 +165,27 @@ impl Inner {
         self.advance();
     }
 
-    /// Syncs the segment `sequence`.
-    async fn sync_file(&self, file: &File, sequence: u64) -> Result<(), IoFailure> {
+    /// Syncs the segment `sequence`, one sync at a time: of two that run at once, the kernel tells a failure to one only, and
+    /// the other would vouch for bytes that are lost. A failure is left for the writer too, whoever called.
+    pub(super) async fn sync_file(&self, file: &File, sequence: u64) -> Result<(), IoFailure> {
+        let _passage = self.sync_gate.pass().await;
+        let era = {
+            let state = self.state.borrow();
+            if let Some(failure) = &state.failure {
+                return Err(failure.clone());
+            }
+            state.era
+        };
         count(&self.storage.counters().syncs, 1);
-        file.sync().await.map_err(|error| IoFailure::new("sync", segment_path(&self.directory, sequence), error))
+        let synced = file.sync().await;
+        synced.map_err(|error| {
+            let failure = IoFailure::new("sync", segment_path(&self.directory, sequence), error);
+            let mut state = self.state.borrow_mut();
+            if state.era == era {
+                state.failure = Some(failure.clone());
+            }
+            failure
+        })
     }
 
     /// Makes durable what was written when it was called. The file is not left before it returns.
@@ -210,7 +227,7 @@ impl Inner {
             let mut state = log.state.borrow_mut();
             state.flushing = false;
             if let Err(failure) = flushed {
-                state.failure = Some(failure);
+                tracing::debug!(%failure, "a flush has failed; the writer takes it from here");
             }
             let waits = state.durable < state.written && !std::mem::replace(&mut state.flush_timed, true);
             let interval = state.options.flush_interval;
@@ -269,8 +286,8 @@ impl Inner {
             let state = self.state.borrow();
             state.durable == state.written || state.flushing || state.file.is_none()
         };
-        if !is_flushed && let Err(failure) = self.sync_written().await {
-            self.state.borrow_mut().failure = Some(failure);
+        if !is_flushed && self.sync_written().await.is_err() {
+            // The writer finds the failure, and does not wait for room with it.
             return;
         }
         sleep(FULL_DISK_PAUSE).await;

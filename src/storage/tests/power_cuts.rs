@@ -266,8 +266,9 @@ fn lives(seed: u64, cut: PowerCut, faulty: bool) -> (Totals, crate::runtime::sim
         if let Some(Some(Err(error))) = result {
             panic!("seed {seed}: {error}");
         }
-        // What is only written survives the process, not the machine.
-        let killed = is_kill && handle.is_running(node);
+        // What is only written survives the process, not the machine; and not the process either if a sync of it fails: whoever
+        // would write it again is gone.
+        let killed = is_kill && handle.is_running(node) && !faulty;
         must = if killed { model.borrow().committed } else { model.borrow().durable };
         if handle.is_running(node) {
             if is_kill { handle.kill(node) } else { handle.power_cut(node, cut) }
