@@ -8,7 +8,7 @@ mod clients;
 mod support;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clients::librdkafka::{
@@ -24,37 +24,15 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
-use support::{Broker, BrokerOptions, Scratch, fixed_port, now};
+use support::{BrokerOptions, Scratch, SharedBroker, fixed_port, now};
 
 const MIB: usize = 1 << 20;
 /// A time to stamp records with.
 const BASE_TIME: i64 = 1_700_000_000_000;
 
-/// The broker that the tests share: it lives as long as one of them holds it.
-struct Shared {
-    broker: Broker,
-    // Dropped last: the broker still writes into it.
-    _scratch: Scratch,
-}
-
-impl Shared {
-    /// The broker of the tests that run now, or a new one.
-    fn broker() -> Arc<Shared> {
-        static SHARED: Mutex<Weak<Shared>> = Mutex::new(Weak::new());
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(shared) = shared.upgrade() {
-            return shared;
-        }
-        let scratch = Scratch::new("librdkafka");
-        let broker = BrokerOptions::new(&scratch.path().join("data")).start().unwrap_or_else(|ended| panic!("{ended}"));
-        let started = Arc::new(Shared { broker, _scratch: scratch });
-        *shared = Arc::downgrade(&started);
-        started
-    }
-
-    fn bootstrap(&self) -> String {
-        self.broker.bootstrap()
-    }
+/// The broker that the tests share.
+fn shared_broker() -> Arc<SharedBroker> {
+    SharedBroker::running("librdkafka")
 }
 
 /// `count` records that compress: rows of a table, keyed.
@@ -75,8 +53,8 @@ fn producer(bootstrap: &str, settings: &[(&str, &str)]) -> ClientConfig {
 }
 
 /// The codecs of the batches that the broker stored.
-fn stored_codecs(shared: &Shared, topic: &str) -> Vec<Codec> {
-    let data = Client::connect(shared.broker.address()).fetch(topic, 0, 0);
+fn stored_codecs(shared: &SharedBroker, topic: &str) -> Vec<Codec> {
+    let data = Client::connect(shared.address()).fetch(topic, 0, 0);
     batches(&data).iter().map(|batch| batch.codec()).collect()
 }
 
@@ -89,7 +67,7 @@ fn sent_codec(codec: Codec) -> Codec {
 
 #[test]
 fn every_codec_with_every_acks_is_read_back_equal() {
-    let shared = Shared::broker();
+    let shared = shared_broker();
     let bootstrap = shared.bootstrap();
     let records = rows(300);
     for codec in Codec::ALL {
@@ -120,9 +98,9 @@ fn every_codec_with_every_acks_is_read_back_equal() {
 
 #[test]
 fn batches_of_every_codec_that_others_made_are_read() {
-    let shared = Shared::broker();
+    let shared = shared_broker();
     let bootstrap = shared.bootstrap();
-    let mut other = Client::connect(shared.broker.address());
+    let mut other = Client::connect(shared.address());
     for codec in Codec::ALL {
         let topic = format!("made-{codec}");
         create_topic(&bootstrap, &topic, 1, &[]);
@@ -139,7 +117,7 @@ fn batches_of_every_codec_that_others_made_are_read() {
 
 #[test]
 fn an_idempotent_producer_is_read_back_equal_with_every_codec() {
-    let shared = Shared::broker();
+    let shared = shared_broker();
     let bootstrap = shared.bootstrap();
     for codec in Codec::ALL {
         let topic = format!("idempotent-{codec}");
@@ -156,7 +134,7 @@ fn an_idempotent_producer_is_read_back_equal_with_every_codec() {
 
 #[test]
 fn keys_values_and_headers_keep_their_shapes() {
-    let shared = Shared::broker();
+    let shared = shared_broker();
     let bootstrap = shared.bootstrap();
     let fields = [None, Some(Vec::new()), Some(vec![0]), Some(b"text".to_vec()), Some(vec![0xff, 0, 0xfe])];
     let header = |key: &str, value: Option<&[u8]>| (key.to_owned(), value.map(<[u8]>::to_vec));
@@ -188,7 +166,7 @@ fn keys_values_and_headers_keep_their_shapes() {
 
 #[test]
 fn records_of_1_byte_to_1_mib_are_read_back_equal() {
-    let shared = Shared::broker();
+    let shared = shared_broker();
     let bootstrap = shared.bootstrap();
     let mut sizes = vec![1, 2, 3, 63, 64, 65, 127, 128, 4095, 4096, 4097, 65_535, 65_536, MIB - 1, MIB];
     // Around every block and both sides of every length of a varint, then back to small ones.
@@ -215,7 +193,7 @@ fn records_of_1_byte_to_1_mib_are_read_back_equal() {
 
 #[test]
 fn keys_choose_partitions_and_keep_their_order() {
-    let shared = Shared::broker();
+    let shared = shared_broker();
     let bootstrap = shared.bootstrap();
     create_topic(&bootstrap, "keyed", 8, &[]);
     let records = rows(4000);
@@ -240,7 +218,7 @@ fn keys_choose_partitions_and_keep_their_order() {
 
 #[test]
 fn timestamps_are_kept_and_offsets_are_found_by_them() {
-    let shared = Shared::broker();
+    let shared = shared_broker();
     let bootstrap = shared.bootstrap();
     create_topic(&bootstrap, "times", 1, &[]);
     let mut records = rows(500);
@@ -270,7 +248,7 @@ fn timestamps_are_kept_and_offsets_are_found_by_them() {
 
 #[test]
 fn log_append_time_is_the_brokers() {
-    let shared = Shared::broker();
+    let shared = shared_broker();
     let bootstrap = shared.bootstrap();
     create_topic(&bootstrap, "append-time", 1, &[("message.timestamp.type", "LogAppendTime")]);
     let mut records = rows(10);
@@ -288,7 +266,7 @@ fn log_append_time_is_the_brokers() {
 
 #[test]
 fn reading_starts_where_the_client_wants() {
-    let shared = Shared::broker();
+    let shared = shared_broker();
     let bootstrap = shared.bootstrap();
     create_topic(&bootstrap, "starts", 1, &[]);
     let records = rows(100);
@@ -334,13 +312,13 @@ fn reading_starts_where_the_client_wants() {
 
 #[test]
 fn metadata_names_the_broker_and_the_partitions() {
-    let shared = Shared::broker();
+    let shared = shared_broker();
     let bootstrap = shared.bootstrap();
     create_topic(&bootstrap, "described", 3, &[]);
     let admin = admin(&bootstrap);
     let metadata = admin.inner().fetch_metadata(Some("described"), SOON).expect("the broker answers");
     let brokers: Vec<_> = metadata.brokers().iter().map(|broker| (broker.id(), broker.host(), broker.port())).collect();
-    assert_eq!(brokers, [(1, "127.0.0.1", i32::from(shared.broker.address().port()))]);
+    assert_eq!(brokers, [(1, "127.0.0.1", i32::from(shared.address().port()))]);
     let partitions = metadata.topics()[0].partitions();
     let described: Vec<_> =
         partitions.iter().map(|found| (found.id(), found.leader(), found.replicas(), found.isr())).collect();
@@ -349,12 +327,12 @@ fn metadata_names_the_broker_and_the_partitions() {
     let all = admin.inner().fetch_metadata(None, SOON).expect("the broker answers");
     assert!(all.topics().iter().any(|topic| topic.name() == "described"));
     let cluster = admin.inner().fetch_cluster_id(SOON);
-    assert_eq!(cluster, Some(shared.broker.ready().cluster.to_string()));
+    assert_eq!(cluster, Some(shared.ready().cluster.to_string()));
 }
 
 #[test]
 fn an_unknown_topic_is_created_by_a_producer_and_not_by_a_consumer() {
-    let shared = Shared::broker();
+    let shared = shared_broker();
     let bootstrap = shared.bootstrap();
     let mut impatient = config(&bootstrap);
     // How long an unknown topic counts as one that is being made.
@@ -374,7 +352,7 @@ fn an_unknown_topic_is_created_by_a_producer_and_not_by_a_consumer() {
 
 #[test]
 fn topics_are_created_and_deleted_by_the_admin_client() {
-    let shared = Shared::broker();
+    let shared = shared_broker();
     let bootstrap = shared.bootstrap();
     let admin = admin(&bootstrap);
     let create = |name: &str, partitions, replicas, configuration: &[(&str, &str)]| {
@@ -408,7 +386,7 @@ fn topics_are_created_and_deleted_by_the_admin_client() {
 
 #[test]
 fn fifty_megabytes_are_fetched_in_large_answers() {
-    let shared = Shared::broker();
+    let shared = shared_broker();
     let bootstrap = shared.bootstrap();
     create_topic(&bootstrap, "large", 1, &[]);
     let records: Vec<Record> = (0..100).map(|seed| Record::new(&[seed as u8], &noise(seed, 500_000))).collect();
@@ -424,7 +402,7 @@ fn fifty_megabytes_are_fetched_in_large_answers() {
 
 #[test]
 fn a_waiting_consumer_gets_records_promptly() {
-    let shared = Shared::broker();
+    let shared = shared_broker();
     let bootstrap = shared.bootstrap();
     create_topic(&bootstrap, "prompt", 1, &[]);
     let mut patient = config(&bootstrap);

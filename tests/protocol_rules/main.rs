@@ -23,36 +23,21 @@ mod produce;
 mod support;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 
 use clients::wire::Client;
-use support::{Broker, BrokerOptions, Scratch};
+use support::SharedBroker;
 
-/// The broker that the tests share: it lives as long as one of them holds it.
-struct Shared {
-    broker: Broker,
-    // Dropped last: the broker still writes into it.
-    _scratch: Scratch,
-}
+/// The broker that the tests share, as a client on a raw socket sees it.
+struct Shared(Arc<SharedBroker>);
 
 impl Shared {
-    /// The broker of the tests that run now, or a new one.
-    fn broker() -> Arc<Shared> {
-        static SHARED: Mutex<Weak<Shared>> = Mutex::new(Weak::new());
-        // A test that failed while it started a broker left none behind.
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(shared) = shared.upgrade() {
-            return shared;
-        }
-        let scratch = Scratch::new("protocol-rules");
-        let broker = BrokerOptions::new(&scratch.path().join("data")).start().unwrap_or_else(|ended| panic!("{ended}"));
-        let started = Arc::new(Shared { broker, _scratch: scratch });
-        *shared = Arc::downgrade(&started);
-        started
+    fn broker() -> Shared {
+        Shared(SharedBroker::running("protocol-rules"))
     }
 
     fn address(&self) -> SocketAddr {
-        self.broker.address()
+        self.0.address()
     }
 
     /// A new connection.
@@ -64,7 +49,7 @@ impl Shared {
     #[track_caller]
     fn await_log(&self, words: &[&str]) {
         clients::eventually(&format!("a log line with {words:?}"), || {
-            let log = self.broker.stderr();
+            let log = self.0.stderr();
             log.lines().any(|line| words.iter().all(|word| line.contains(word))).then_some(())
         });
     }

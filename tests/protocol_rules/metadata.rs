@@ -105,7 +105,7 @@ fn rule_08_a_topic_is_created_only_when_the_request_allows_it_and_never_for_all(
 fn rule_08_the_controller_is_a_live_broker_and_the_cluster_keeps_its_id() {
     let shared = Shared::broker();
     let mut client = shared.client();
-    let cluster = shared.broker.ready().cluster.to_string();
+    let cluster = shared.0.ready().cluster.to_string();
     for version in 2..=13 {
         // Versions before 4 cannot say that nothing is to be created.
         let answer = client.call(version, &named(&[], version < 4));

@@ -5,6 +5,8 @@
 //! waits for it. Standard error is kept and is part of every message. It knows no Kafka: clients are the tests' own.
 #![allow(dead_code, reason = "every test uses a part of it")]
 
+mod shared;
+
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fmt;
@@ -18,6 +20,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use corelane::cli::ReadyLine;
+
+#[allow(unused_imports, reason = "every test uses a part of it")]
+pub(crate) use shared::SharedBroker;
 
 /// A broker that is not ready after this long has failed: debug builds on a busy machine recover within seconds.
 pub(crate) const READY_WITHIN: Duration = Duration::from_secs(60);
