@@ -113,7 +113,7 @@ async fn read_enough(shard: &Rc<Shard>, request: &FetchRequest<'_>, reads: &mut 
     loop {
         let image = shard.image();
         // Parked before reading, so that nothing that arrives in between is missed.
-        let parked = ParkedFetch::new(u64::from(request.min_bytes));
+        let parked = ParkedFetch::new(wanted_bytes(request) as u64);
         let parkings = park(shard, &image, request, &parked);
         let bytes = read_all(shard, &image, request, reads).await;
         let left = deadline.since(Instant::now());
@@ -130,10 +130,15 @@ async fn read_enough(shard: &Rc<Shard>, request: &FetchRequest<'_>, reads: &mut 
     }
 }
 
+/// Bytes for which the request waits: no more than an answer may hold.
+fn wanted_bytes(request: &FetchRequest<'_>) -> usize {
+    (request.min_bytes.min(request.max_bytes) as usize).min(ANSWER_BYTES_MAX)
+}
+
 /// Whether what was read, `bytes` bytes of records, is to be answered without waiting for more.
 fn is_enough(shard: &Shard, request: &FetchRequest<'_>, reads: &[Read], bytes: usize) -> bool {
     let failed = reads.iter().any(|read| !matches!(read, Read::Records { .. }));
-    bytes >= request.min_bytes as usize || failed || shard.is_draining()
+    bytes >= wanted_bytes(request) || failed || shard.is_draining()
 }
 
 fn park(

@@ -11,6 +11,7 @@ use crate::wire::messages::{InitProducerIdRequest, InitProducerIdResponse, Produ
 
 pub(super) async fn answer(shard: &Rc<Shard>, request: InitProducerIdRequest) -> InitProducerIdResponse {
     let id = match request.transactional_id {
+        Some(id) if id.is_empty() => Err(ErrorCode::InvalidRequest),
         Some(_) => Err(ErrorCode::InvalidTxnState),
         None => shard.producer_ids.next(&shard.quorum, shard.node()).await,
     };

@@ -20,7 +20,7 @@ use super::router::RequestError;
 use super::shard::Shard;
 use crate::controller::ClusterImage;
 use crate::partition::{CommitError, Partition, append_error_code};
-use crate::record::{Codec, ProduceRules, validate_produce};
+use crate::record::{BatchHeader, Codec, ProduceRules, validate_produce};
 use crate::runtime::{Duration, Instant, Slice, timeout, wall_clock, yield_now};
 use crate::storage::{AppendError, Appended};
 use crate::types::{BrokerId, ErrorCode, TopicId, TopicPartition};
@@ -92,7 +92,14 @@ pub(super) async fn answer(
         let id = shard.topic_id(&image, topic.topic);
         for partition in topic.partitions {
             let outcome = match id {
-                Ok(id) => append(shard, &image, &request, id, &partition).await,
+                Ok(id) => {
+                    let outcome = append(shard, &image, &request, id, &partition, head.deadline).await;
+                    // Unpacking takes long enough for others to be let in before the next batch.
+                    if is_compressed(partition.records) {
+                        yield_now().await;
+                    }
+                    outcome
+                }
                 Err(code) => Outcome::refused(code, "the topic is not known here"),
             };
             answer.partitions.push((partition.index, outcome));
@@ -116,6 +123,7 @@ async fn append(
     request: &ProduceRequest<'_>,
     topic: TopicId,
     batch: &ProducePartition<'_>,
+    deadline: Instant,
 ) -> Outcome {
     if request.is_refused() {
         return Outcome::refused(ErrorCode::UnsupportedVersion, "record batches of version 2 need Produce 3 or later");
@@ -143,7 +151,7 @@ async fn append(
     }
     let rules = ProduceRules { zstd_allowed: request.api.version() >= ZSTD_FROM, ..partition.produce_rules() };
     let records = batch.records.unwrap_or_default();
-    let mut waited = false;
+    let mut late = false;
     loop {
         let validated = {
             let mut decompressors = shard.decompressors.borrow_mut();
@@ -162,21 +170,21 @@ async fn append(
         if produced.is_transactional() {
             return Outcome::refused(ErrorCode::InvalidTxnState, "transactions are not supported");
         }
-        let costly = produced.codec() != Codec::None;
         match partition.append(&produced) {
-            Ok(appended) => {
-                // Unpacking takes long enough for others to be let in before the next batch.
-                if costly {
-                    yield_now().await;
-                }
-                return Outcome::Appended { partition, appended };
-            }
-            Err(AppendError::Backpressure) if !waited => {
-                waited = timeout(request.timeout, shard.storage.room()).await.is_err();
+            Ok(appended) => return Outcome::Appended { partition, appended },
+            Err(AppendError::Backpressure) if !late => {
+                let left = deadline.since(Instant::now());
+                late = timeout(left, shard.storage.room()).await.is_err();
             }
             Err(error) => return Outcome::refused(append_error_code(&error), error),
         }
     }
+}
+
+/// Whether the batch at the front of `records` is compressed, as far as its header goes.
+fn is_compressed(records: Option<&[u8]>) -> bool {
+    let header = records.and_then(BatchHeader::view);
+    header.is_some_and(|header| header.attributes().codec() != Ok(Codec::None))
 }
 
 impl Outcome {

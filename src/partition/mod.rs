@@ -95,12 +95,13 @@ impl Partition {
             LogEvent::Committed { end, bytes } => self.waits.advance(*end, *bytes),
             LogEvent::Failed(failure) => {
                 error!(topic = %self.topic, partition = %self.id.partition, %failure, "the log has failed");
-                self.ended.set(Some(Ended::Failed));
+                // What is deleted stays so.
+                self.ended.set(self.ended.get().or(Some(Ended::Failed)));
                 self.waits.wake_all();
             }
             LogEvent::Recovered => {
                 warn!(topic = %self.topic, partition = %self.id.partition, "the log has recovered from a failure");
-                self.ended.set(None);
+                self.ended.set(self.ended.get().filter(|ended| *ended == Ended::Deleted));
             }
             LogEvent::Started { .. } => {}
         }

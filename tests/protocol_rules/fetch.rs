@@ -67,6 +67,19 @@ fn rule_15_the_first_partition_ignores_the_limits_and_after_it_both_hold() {
 }
 
 #[test]
+fn rule_15_a_fetch_that_wants_more_than_it_may_get_does_not_wait_for_it() {
+    let shared = Shared::broker();
+    let mut client = shared.client();
+    client.create_topic("rule-15-more", 1, &[]);
+    client.append("rule-15-more", 0, &batch(&[&noise(15, 10_000)]));
+    let wanted = fetch_request(&[("rule-15-more", 0, 0, 1 << 20)]);
+    let request = wanted.with_min_bytes(1 << 20).with_max_bytes(9_000).with_max_wait_ms(20_000);
+    let begun = now();
+    assert_eq!(fetched(&mut client, &request), [[0]]);
+    assert!(now().duration_since(begun) < Duration::from_secs(10));
+}
+
+#[test]
 fn rule_15_offsets_out_of_range_come_with_the_log_start_offset() {
     let shared = Shared::broker();
     let mut client = shared.client();

@@ -110,10 +110,12 @@ fn rule_14_ids_never_repeat_and_transactional_ones_are_refused() {
     ids.dedup();
     assert_eq!(ids.len(), 100);
     for version in 0..=5 {
-        let id = TransactionalId(StrBytes::from_static_str("a transaction"));
-        let request =
-            InitProducerIdRequest::default().with_transactional_id(Some(id)).with_transaction_timeout_ms(1000);
-        assert_eq!(code(one.call(version, &request).error_code), ErrorCode::InvalidTxnState, "version {version}");
+        for (id, expected) in [("a transaction", ErrorCode::InvalidTxnState), ("", ErrorCode::InvalidRequest)] {
+            let id = TransactionalId(StrBytes::from_static_str(id));
+            let request =
+                InitProducerIdRequest::default().with_transactional_id(Some(id)).with_transaction_timeout_ms(1000);
+            assert_eq!(code(one.call(version, &request).error_code), expected, "version {version}");
+        }
         let plain = one.call(version, &InitProducerIdRequest::default().with_transactional_id(None));
         assert_eq!((code(plain.error_code), plain.producer_epoch), (ErrorCode::None, 0), "version {version}");
     }
