@@ -32,7 +32,8 @@ pub struct Appended {
     pub last_offset: Offset,
     /// It may be acknowledged once the committed end has reached this. A duplicate has its original's.
     pub end: Offset,
-    /// The time of the append, if the topic's timestamps are that.
+    /// The time of the append, if the topic's timestamps are that. A duplicate has its original's largest timestamp, whatever
+    /// the topic's timestamps are: that is what Kafka answers.
     pub log_append_time: Option<Timestamp>,
     /// The first offset of the log.
     pub log_start: Offset,
@@ -109,7 +110,7 @@ fn duplicate(state: &State, original: &AcceptedBatch) -> Appended {
         base_offset: original.base_offset,
         last_offset: original.last_offset(),
         end: original.last_offset().next(),
-        log_append_time: None,
+        log_append_time: original.timestamp,
         log_start: state.log_start,
         duplicate: true,
     }

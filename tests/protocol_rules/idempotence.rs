@@ -7,7 +7,7 @@ use corelane::types::{ErrorCode, ProducerId};
 use corelane::wire::messages::{InitProducerIdRequest, StrBytes, TransactionalId};
 
 use super::Shared;
-use super::clients::wire::{Client, code, sequenced};
+use super::clients::wire::{BATCH_TIME, Client, code, sequenced};
 
 /// What the broker answers to a batch of `count` records from `base_sequence` on: the error and the base offset.
 fn send(
@@ -43,6 +43,20 @@ fn rule_14_a_duplicate_is_answered_with_its_original_offset() {
     // Another connection is the same producer.
     assert_eq!(send(&mut shared.client(), "rule-14", producer, 10, 1), (ErrorCode::None, 10));
     assert_eq!(client.fetch("rule-14", 0, 0).high_watermark, 11);
+}
+
+#[test]
+fn rule_14_a_duplicate_is_answered_with_its_original_append_time() {
+    let shared = Shared::broker();
+    let mut client = shared.client();
+    client.create_topic("rule-14-time", 1, &[("message.timestamp.type", "LogAppendTime")]);
+    let batch = sequenced(client.init_producer_id(), 0, 0, &[b"value"]);
+    let first = client.produce("rule-14-time", 0, &batch);
+    assert!(first.log_append_time_ms > BATCH_TIME);
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    let again = client.produce("rule-14-time", 0, &batch);
+    assert_eq!((code(again.error_code), again.base_offset), (ErrorCode::None, 0));
+    assert_eq!(again.log_append_time_ms, first.log_append_time_ms);
 }
 
 #[test]

@@ -136,6 +136,7 @@ fn a_producer_is_known_again_after_a_restart() {
         let first = send(&log, 0, 0).expect("room");
         let again = send(&log, 0, 0).expect("a duplicate is answered");
         assert_eq!((again.base_offset, again.end, again.duplicate), (first.base_offset, first.end, true));
+        assert_eq!((first.log_append_time, again.log_append_time), (None, Some(time(3))), "its largest timestamp");
         assert!(matches!(send(&log, 7, 0), Err(AppendError::Sequence(_))));
         send(&log, 3, 0).expect("it follows");
         log.flush().await.expect("a healthy disk");
