@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::shard::Shard;
 use super::topics;
-use crate::runtime::{Class, Duration, sleep, spawn, wall_clock, yield_now};
+use crate::runtime::{Class, Duration, sleep, spawn, yield_now};
 
 /// How often dirty logs are looked at: a fraction of the shortest `checkpoint.interval.ms`.
 const CHECKPOINT_LOOK: Duration = Duration::from_millis(500);
@@ -38,7 +38,7 @@ async fn retention(shard: Rc<Shard>) {
             if shard.is_draining() {
                 return;
             }
-            if let Err(error) = partition.log().enforce_retention(wall_clock()).await {
+            if let Err(error) = partition.log().enforce_retention().await {
                 warn!(topic = %partition.topic(), partition = %partition.id().partition, %error, "retention is put off");
             }
             yield_now().await;

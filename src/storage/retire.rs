@@ -25,13 +25,18 @@ const SHORTEN_BYTES: u64 = 64 << 20;
 const SHORTEN_PAUSE: Duration = Duration::from_millis(20);
 
 impl Log {
-    /// Drops the segments that retention has no use for any more, at `now` of the shard's retention clock. To be called now
-    /// and then, for all logs, by one task of the shard. Returns how many went.
+    /// Drops the segments that retention has no use for any more, by the time of the shard's retention clock. To be called
+    /// now and then, for all logs, by one task of the shard. Returns how many went.
     ///
     /// # Errors
     /// If the new log start could not be made durable; then nothing was removed. A file that cannot be unlinked is not an
     /// error: the next open removes it.
-    pub async fn enforce_retention(&self, now: Timestamp) -> Result<usize, DurabilityError> {
+    pub async fn enforce_retention(&self) -> Result<usize, DurabilityError> {
+        self.enforce_retention_at(self.0.storage.retention_time()).await
+    }
+
+    /// As [`Log::enforce_retention`], at `now`.
+    pub(super) async fn enforce_retention_at(&self, now: Timestamp) -> Result<usize, DurabilityError> {
         let inner = &self.0;
         let decision = {
             let state = inner.state.borrow();

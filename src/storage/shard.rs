@@ -14,11 +14,13 @@ use super::commit::{CommitScheduler, DirectCommits};
 use super::descriptors::Descriptors;
 use super::log::Inner;
 use super::options::StorageOptions;
+use super::retention::RetentionClock;
 use super::space::{Pace, ZERO_PIECE_BYTES};
 use super::tail::Release;
 use crate::record::Decompressors;
 use crate::runtime::sync::{Sender, oneshot};
-use crate::runtime::{Buffer, Class, Duration, Instant, Slice, directory, sleep_until, spawn};
+use crate::runtime::{Buffer, Class, Duration, Instant, Slice, directory, sleep_until, spawn, wall_clock};
+use crate::types::Timestamp;
 use crate::types::limits::BLOCK_BYTES;
 
 /// Accuracy of the flush timer. While bytes wait for their flush, the shard wakes this often at most.
@@ -66,6 +68,7 @@ pub struct Storage {
     pub(super) decompressors: RefCell<Decompressors>,
     /// The origin of the time that producers expire by.
     pub(super) started: Instant,
+    retention_clock: RefCell<RetentionClock>,
     zeros: Slice,
     tail_bytes: Cell<usize>,
     /// A log for each chunk that may be worth releasing, oldest first.
@@ -90,6 +93,7 @@ impl Storage {
             pace: Pace::new(options.prewrite_bytes_per_second),
             decompressors: RefCell::new(Decompressors::new()),
             started: Instant::now(),
+            retention_clock: RefCell::new(RetentionClock::new(wall_clock(), Duration::ZERO)),
             zeros: zeros.freeze(),
             tail_bytes: Cell::new(0),
             releasable: RefCell::default(),
@@ -147,6 +151,11 @@ impl Storage {
     /// The time by which producers expire.
     pub(super) fn uptime(&self) -> Duration {
         Instant::now().since(self.started)
+    }
+
+    /// The time that retention decides by, on all logs of the shard: the wall clock, held back where it jumped ahead.
+    pub(super) fn retention_time(&self) -> Timestamp {
+        self.retention_clock.borrow_mut().advance(wall_clock(), self.uptime())
     }
 
     /// A number for a log, for the life of the shard.

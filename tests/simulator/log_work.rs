@@ -317,7 +317,7 @@ async fn keep_up(life: Rc<Life>, log: Log, model: Rc<RefCell<Model>>, mut random
             model.borrow_mut().met_faults = true;
         }
         if model.borrow().options.retention_bytes.is_some() {
-            let done = log.enforce_retention(wall_clock()).await;
+            let done = log.enforce_retention().await;
             assert!(done.is_ok() || faults(), "{}: retention: {done:?}", model.borrow().name);
         }
         if random.happens(PerMillion(60_000)) {

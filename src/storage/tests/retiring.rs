@@ -3,7 +3,7 @@
 //! What must stay is read again after a restart.
 
 use super::*;
-use crate::runtime::{Duration, File, OpenMode, directory, sleep};
+use crate::runtime::{Duration, File, OpenMode, directory, sleep, wall_clock};
 
 async fn names() -> Vec<String> {
     directory::list(&directory_path()).await.expect("it is there").into_iter().map(|entry| entry.name).collect()
@@ -20,9 +20,9 @@ fn retention_by_size_and_by_age_removes_the_oldest_segments() {
         }
         log.flush().await.expect("a healthy disk");
         sleep(Duration::from_secs(1)).await;
-        assert_eq!((log.segment_count(), log.enforce_retention(time(300_000)).await.expect("works")), (5, 0));
+        assert_eq!((log.segment_count(), log.enforce_retention_at(time(300_000)).await.expect("works")), (5, 0));
         log.set_options(LogOptions { retention_bytes: Some(150_000), ..small_options() });
-        assert_eq!(log.enforce_retention(time(300_000)).await.expect("works"), 2);
+        assert_eq!(log.enforce_retention_at(time(300_000)).await.expect("works"), 2);
         assert!(log.log_start() > offset(100) && log.size_bytes() >= 150_000);
         assert!(matches!(log.read(offset(0), ALL).await, Err(ReadError::OutOfRange { .. })));
         assert!(!names().await.iter().any(|name| name.starts_with("0000000001") || name.starts_with("0000000002")));
@@ -30,8 +30,8 @@ fn retention_by_size_and_by_age_removes_the_oldest_segments() {
         // Everything is older than a minute: the active segment goes too, and the log end stays.
         let age = LogOptions { retention_age: Some(Duration::from_secs(60)), ..small_options() };
         log.set_options(age);
-        log.enforce_retention(time(900_000)).await.expect("works");
-        log.enforce_retention(time(900_000)).await.expect("works");
+        log.enforce_retention_at(time(900_000)).await.expect("works");
+        log.enforce_retention_at(time(900_000)).await.expect("works");
         assert_eq!((log.log_start(), log.log_end(), log.segment_count()), (offset(300), offset(300), 1));
         drop(log);
         let (log, _) = open(&storage).await;
@@ -39,6 +39,31 @@ fn retention_by_size_and_by_age_removes_the_oldest_segments() {
         append(&log, 1, 10);
         log.flush().await.expect("a healthy disk");
         assert_eq!(log.durable_end(), offset(301));
+    });
+}
+
+#[test]
+fn a_wall_clock_that_jumps_ahead_expires_nothing() {
+    let (simulation, node) = world(39);
+    let handle = (*simulation).clone();
+    run(&simulation, node, async move {
+        let hour = Duration::from_secs(3600);
+        let options = LogOptions { retention_age: Some(hour), ..small_options() };
+        let storage = storage();
+        let log = Log::create(&storage, &directory_path(), partition(), options).await.expect("a new log");
+        for _ in 0..150 {
+            append_bytes(&log, &batch(1, 1000, 1, wall_clock().millis(), None)).expect("room");
+        }
+        log.flush().await.expect("a healthy disk");
+        handle.jump_wall_clock(node, 365 * 24 * 3_600_000);
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(log.enforce_retention().await.expect("works"), 0);
+        assert_eq!((log.log_start(), log.segment_count()), (offset(0), 3));
+        // They do age, by the time that passes.
+        sleep(hour).await;
+        log.enforce_retention().await.expect("works");
+        log.enforce_retention().await.expect("works");
+        assert_eq!(log.log_start(), offset(150));
     });
 }
 
