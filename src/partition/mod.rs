@@ -4,9 +4,15 @@
 //! (durable, or written with write caching). Every record handed out lies below it. The last stable offset is the high
 //! watermark, since there are no transactions.
 //!
+//! A log that a failed write has closed is tried again by the partition, with a growing pause, until the disk works; meanwhile
+//! the partition refuses appends, and what is committed stays readable. One line is logged when it fails and one when it is
+//! back, however many tries lie in between.
+//!
 //! What this module does not do: it decodes no request and knows no connection.
 
 mod options;
+#[cfg(test)]
+mod tests;
 mod waits;
 
 use std::cell::{Cell, RefCell};
@@ -17,6 +23,7 @@ use tracing::{error, warn};
 
 use crate::config::TopicConfig;
 use crate::record::{ProduceRules, ProducedBatch};
+use crate::runtime::{Class, Duration, sleep, spawn};
 use crate::storage::producers::SequenceError;
 use crate::storage::{
     AppendError, Appended, Batches, Corruption, DeleteRecordsError, Log, LogEvent, ReadError, ReadLimits, TimedOffset,
@@ -28,6 +35,11 @@ pub use waits::{ParkedFetch, Parking};
 
 use options::produce_rules;
 use waits::Waits;
+
+/// The pause before a failed log is tried again, at first. It doubles with every try that fails.
+const RECOVERY_PAUSE_MIN: Duration = Duration::from_secs(1);
+/// That pause at most: how long a disk that works again may go unnoticed. A try costs a write that fails.
+const RECOVERY_PAUSE_MAX: Duration = Duration::from_secs(30);
 
 /// Why records that were appended are not committed. Whether they will ever be seen is not known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
@@ -56,6 +68,8 @@ pub struct Partition {
     config: RefCell<Rc<TopicConfig>>,
     rules: Cell<ProduceRules>,
     ended: Cell<Option<Ended>>,
+    /// Before the next try of a log that has failed.
+    recovery_pause: Cell<Duration>,
     /// The last corruption that the operator was told of.
     told: RefCell<Option<Corruption>>,
     waits: Rc<Waits>,
@@ -78,6 +92,7 @@ impl Partition {
             rules: Cell::new(produce_rules(&config)),
             config: RefCell::new(Rc::new(config)),
             ended: Cell::new(None),
+            recovery_pause: Cell::new(RECOVERY_PAUSE_MIN),
             told: RefCell::new(None),
             waits: Rc::default(),
         });
@@ -90,21 +105,39 @@ impl Partition {
         partition
     }
 
-    fn observe(&self, event: &LogEvent) {
+    fn observe(self: &Rc<Self>, event: &LogEvent) {
+        let (topic, partition) = (&self.topic, self.id.partition);
         match event {
             LogEvent::Committed { end, bytes } => self.waits.advance(*end, *bytes),
+            // Deleted is for good.
+            LogEvent::Failed(_) | LogEvent::Recovered if self.ended.get() == Some(Ended::Deleted) => {}
             LogEvent::Failed(failure) => {
-                error!(topic = %self.topic, partition = %self.id.partition, %failure, "the log has failed");
-                // What is deleted stays so.
-                self.ended.set(self.ended.get().or(Some(Ended::Failed)));
-                self.waits.wake_all();
+                if self.ended.replace(Some(Ended::Failed)).is_none() {
+                    error!(%topic, %partition, %failure, "the log has failed; it is tried again until the disk works");
+                    self.waits.wake_all();
+                }
+                self.try_again_later();
             }
             LogEvent::Recovered => {
-                warn!(topic = %self.topic, partition = %self.id.partition, "the log has recovered from a failure");
-                self.ended.set(self.ended.get().filter(|ended| *ended == Ended::Deleted));
+                warn!(%topic, %partition, "the log has recovered from a failure");
+                self.ended.set(None);
+                self.recovery_pause.set(RECOVERY_PAUSE_MIN);
             }
             LogEvent::Started { .. } => {}
         }
+    }
+
+    /// Tries the failed log again after the pause. Each try ends in one event, so there is one such task at most.
+    fn try_again_later(self: &Rc<Self>) {
+        let pause = self.recovery_pause.get();
+        self.recovery_pause.set((pause * 2).min(RECOVERY_PAUSE_MAX));
+        let partition = Rc::downgrade(self);
+        spawn(Class::Background, async move {
+            sleep(pause).await;
+            if let Some(partition) = partition.upgrade() {
+                partition.log.recover();
+            }
+        });
     }
 
     /// Topic id and index.

@@ -326,8 +326,6 @@ impl Inner {
         };
         self.storage.call_for_room();
         if closed {
-            let log = self.directory.display();
-            tracing::error!(%log, %failure, "the log is closed: its last write could not be made good");
             count(&self.storage.counters().failed_logs, 1);
             self.tell(LogEvent::Failed(failure));
         } else {
@@ -351,7 +349,6 @@ impl Inner {
             }
             state.phase = Phase::Open;
         }
-        tracing::info!(log = %self.directory.display(), "the log is whole again");
         self.advance();
         self.tell(LogEvent::Recovered);
         Ok(())
