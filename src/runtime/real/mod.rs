@@ -82,7 +82,7 @@ impl Shard {
     }
 
     pub(super) async fn terminated(&self) {
-        signal::terminated(&self.ring).await;
+        self.pump.terminated().await;
     }
 
     pub(super) fn now(&self) -> Instant {

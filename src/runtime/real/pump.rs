@@ -22,6 +22,7 @@ use glommio::timer::Timer;
 
 use super::clock::monotonic_nanos;
 use super::ring::Ring;
+use super::signal::Termination;
 use super::task::{Load, Tasks};
 use crate::runtime::Duration;
 use crate::runtime::sync::Notify;
@@ -57,6 +58,7 @@ pub(super) struct Pump {
     closing: Cell<bool>,
     /// Told once, when `closing` is set.
     ended: Notify,
+    termination: Termination,
 }
 
 impl Pump {
@@ -70,6 +72,7 @@ impl Pump {
             waker: RefCell::new(None),
             closing: Cell::new(false),
             ended: Notify::new(),
+            termination: Termination::default(),
         })
     }
 
@@ -114,6 +117,11 @@ impl Pump {
     /// Whether [`Pump::close`] was called.
     pub(super) fn is_closing(&self) -> bool {
         self.closing.get()
+    }
+
+    /// Returns once the process was asked to end.
+    pub(super) async fn terminated(&self) {
+        self.termination.wait(self.ring.eventfd()).await;
     }
 
     /// The pump's task.
@@ -163,12 +171,13 @@ impl Pump {
         .await;
     }
 
-    /// Reads the eventfd through glommio and wakes the pump, until the pump is closed. This is how a completion, or a
-    /// breath, gets glommio out of its sleep.
+    /// Reads the eventfd through glommio and wakes the pump, until the pump is closed. This is how a completion, a breath, or
+    /// the request to end gets glommio out of its sleep.
     pub(super) async fn watch_eventfd(self: Rc<Pump>) {
         let eventfd = super::executor::glommio_file(self.ring.eventfd());
         while !self.closing.get() {
             eventfd.read_at(0, 8).await.expect("an eventfd can be read");
+            self.termination.look();
             self.nudge();
         }
     }

@@ -1,69 +1,119 @@
 //! The request to end: SIGTERM and SIGINT.
 //!
-//! The first signal writes an eventfd that every shard polls, and gives both signals their default action back; so the second
-//! one ends the process at once, whatever the shards are doing. Until a shard asks for the request the default action holds.
+//! The first signal sets a flag, writes the eventfd of every shard that asked, which is what ends a shard's sleep wherever it
+//! is, and gives both signals their default action back; so the second one ends the process at once, whatever the shards are
+//! doing. A shard looks at the flag whenever its eventfd was read. Until a shard asks the default action holds.
+//!
+//! Signals belong to the process, not to a shard, and a handler can be told nothing: hence the statics. A handler may run at
+//! any time, so what it walks is never freed.
 //!
 //! Sources: sigaction(2), signal-safety(7), eventfd(2).
 #![allow(unsafe_code)]
 
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::io;
-use std::os::fd::RawFd;
-use std::rc::Rc;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI32, Ordering};
-
-use io_uring::{opcode, types};
-
-use super::operation::Memory;
-use super::ring::Ring;
-use super::slot::{Held, Orphan};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::task::{Poll, Waker};
 
 const SIGNALS: [libc::c_int; 2] = [libc::SIGTERM, libc::SIGINT];
 
-/// The eventfd for the handler, which can be told nothing else: signals belong to the process, not to a shard.
-static REQUEST: AtomicI32 = AtomicI32::new(-1);
+/// Whether the first signal has come.
+static REQUESTED: AtomicBool = AtomicBool::new(false);
+/// The shards to be woken, the newest first.
+static SLEEPERS: AtomicPtr<Sleeper> = AtomicPtr::new(ptr::null_mut());
+
+/// A shard as the handler sees it. It stays for the life of the process, with a descriptor of its own: a few bytes and one
+/// descriptor for each shard that ever asked.
+struct Sleeper {
+    eventfd: OwnedFd,
+    next: *const Sleeper,
+}
 
 extern "C" fn on_signal(_signal: libc::c_int) {
     for signal in SIGNALS {
         // SAFETY: signal(2) is safe inside a handler.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
-    super::executor::write_eventfd(REQUEST.load(Ordering::Relaxed));
+    // Before the list is read: a shard that is not in it yet sees the flag after it has put itself there.
+    REQUESTED.store(true, Ordering::SeqCst);
+    let mut next = SLEEPERS.load(Ordering::SeqCst).cast_const();
+    // SAFETY: null, or a sleeper that was complete when it was published and is never changed or freed.
+    while let Some(sleeper) = unsafe { next.as_ref() } {
+        super::executor::write_eventfd(sleeper.eventfd.as_raw_fd());
+        next = sleeper.next;
+    }
 }
 
-/// The eventfd that becomes readable, and stays so, with the first signal. Installs the handlers when called first.
-fn request() -> io::Result<RawFd> {
-    static INSTALLED: OnceLock<Result<RawFd, i32>> = OnceLock::new();
-    let installed = INSTALLED.get_or_init(|| install().map_err(|error| error.raw_os_error().unwrap_or(libc::EIO)));
+/// Installs the handlers when called first.
+fn install() -> io::Result<()> {
+    static INSTALLED: OnceLock<Result<(), i32>> = OnceLock::new();
+    let installed = INSTALLED.get_or_init(|| install_now().map_err(|error| error.raw_os_error().unwrap_or(libc::EIO)));
     installed.map_err(io::Error::from_raw_os_error)
 }
 
-fn install() -> io::Result<RawFd> {
-    // SAFETY: takes two integers. The descriptor stays open for the life of the process.
-    let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    REQUEST.store(fd, Ordering::Relaxed);
+fn install_now() -> io::Result<()> {
     // SAFETY: sigaction is a C struct for which all zeros is a value: no flags, an empty mask.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = on_signal as extern "C" fn(libc::c_int) as libc::sighandler_t;
     action.sa_flags = libc::SA_RESTART;
     for signal in SIGNALS {
-        // SAFETY: the handler does only what signal-safety(7) allows: signal, write and an atomic load.
-        if unsafe { libc::sigaction(signal, &action, std::ptr::null_mut()) } != 0 {
+        // SAFETY: the handler does only what signal-safety(7) allows: signal, write, loads and stores of atomics.
+        if unsafe { libc::sigaction(signal, &action, ptr::null_mut()) } != 0 {
             return Err(io::Error::last_os_error());
         }
     }
-    Ok(fd)
+    Ok(())
 }
 
-/// Returns once the process was asked to end.
-pub(super) async fn terminated(ring: &Rc<Ring>) {
-    let fd = request().expect("two handlers and a descriptor can be had");
-    let entry = opcode::PollAdd::new(types::Fd(fd), libc::POLLIN as u32).build();
-    let held = Held { descriptor: None, memory: Memory::Nothing, orphan: Orphan::Cancel };
-    // SAFETY: the entry has no addresses, and its descriptor is never closed.
-    let completion = unsafe { ring.start(entry, held) }.await;
-    completion.count().expect("an eventfd can be polled");
+/// Has the handler write `eventfd`.
+fn publish(eventfd: OwnedFd) {
+    let sleeper = Box::leak(Box::new(Sleeper { eventfd, next: ptr::null() }));
+    let mut first = SLEEPERS.load(Ordering::SeqCst);
+    loop {
+        sleeper.next = first;
+        match SLEEPERS.compare_exchange(first, sleeper, Ordering::SeqCst, Ordering::SeqCst) {
+            Ok(_) => return,
+            Err(other) => first = other,
+        }
+    }
+}
+
+/// The tasks of one shard that wait for the request.
+#[derive(Default)]
+pub(super) struct Termination {
+    is_published: Cell<bool>,
+    waiting: RefCell<Vec<Waker>>,
+}
+
+impl Termination {
+    /// The shard's eventfd was read: tells the tasks that wait if the request is why.
+    pub(super) fn look(&self) {
+        if REQUESTED.load(Ordering::SeqCst) {
+            self.waiting.take().into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// Returns once the process was asked to end. `eventfd` is what ends the shard's sleep.
+    pub(super) async fn wait(&self, eventfd: &OwnedFd) {
+        if !self.is_published.replace(true) {
+            let own = eventfd.try_clone().expect("a descriptor can be had");
+            publish(own);
+            install().expect("two handlers can be installed");
+        }
+        poll_fn(|context| {
+            if REQUESTED.load(Ordering::SeqCst) {
+                return Poll::Ready(());
+            }
+            let mut waiting = self.waiting.borrow_mut();
+            if !waiting.iter().any(|waker| waker.will_wake(context.waker())) {
+                waiting.push(context.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await;
+    }
 }

@@ -3,6 +3,7 @@
 //! Each of these ends a process, so it runs in one of its own, which the test starts.
 
 use std::os::unix::process::ExitStatusExt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 
@@ -12,6 +13,36 @@ fn the_first_signal_is_told_and_the_second_kills() {
     let output = in_own_process("ends::child_ignores_a_signal");
     assert_eq!(output.status.signal(), Some(libc::SIGTERM), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stdout).contains("told once"), "{output:?}");
+}
+
+#[test]
+fn every_parked_shard_is_told_of_a_signal() {
+    assert_passed(&in_own_process("ends::child_shards_sleep_until_a_signal"));
+}
+
+#[test]
+#[ignore = "started by another test, in a process of its own"]
+fn child_shards_sleep_until_a_signal() {
+    let signalled_at = Arc::new(AtomicU64::new(0));
+    let told_at = signalled_at.clone();
+    // Long after every shard has gone to sleep, from a thread that is none of them.
+    let sender = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(500));
+        told_at.store(super::clock::monotonic_nanos(), Ordering::SeqCst);
+        signal_this_process();
+    });
+    let shard = |_| async {
+        // Bounded, so that a shard that is not told fails the test.
+        let _ = timeout(Duration::from_secs(10), terminated()).await;
+        super::clock::monotonic_nanos()
+    };
+    let woken = run_shards(3, |_| Options::default(), shard).expect("this machine runs shards");
+    sender.join().expect("it sends");
+    let sent = signalled_at.load(Ordering::SeqCst);
+    for woken in woken {
+        let late = Duration::from_nanos(woken.checked_sub(sent).expect("not before the signal"));
+        assert!(late < Duration::from_secs(1), "told after {late:?}");
+    }
 }
 
 fn signal_this_process() {
