@@ -8,7 +8,8 @@
 //! trash/          deleted partitions on their way out
 //! lost/           directories that no topic explains: kept for a person to look at
 //! ```
-//! A directory of another node or of a newer format is refused before anything in it is touched.
+//! A directory of another node or of a newer format is refused before anything in it is touched. One that is locked is tried
+//! again for two seconds, with one line in the log: the lock of a killed process is held until its last write is over.
 
 use std::fmt;
 use std::io;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+use tracing::info;
 
 use crate::runtime::directory::{self, EntryKind, Lock};
 use crate::runtime::{Duration, Instant, random_u128, sleep};
@@ -25,8 +27,10 @@ use crate::types::{BrokerId, ClusterId, PartitionId, TopicId, TopicName};
 const FORMAT: u32 = 1;
 /// Bytes of `corelane.toml` at most; it has three lines.
 const IDENTITY_BYTES_MAX: usize = 4096;
-/// How long a directory may be locked before that is an error.
+/// How long a directory may be locked before that is an error: the start of a second process on it takes this much longer
+/// to fail.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+/// Between two tries.
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 /// Directories of partitions that `trash` or `lost` may hold under the same name before a person has to look.
 const SAME_NAME_MAX: u32 = 10_000;
@@ -244,6 +248,7 @@ async fn lock(root: &Path) -> Result<Lock, DataDirectoryError> {
     let path = root.join("LOCK");
     let pid = std::process::id().to_string();
     let deadline = Instant::now().plus(LOCK_PATIENCE);
+    let mut told = false;
     loop {
         let held = match directory::lock(&path, &pid).await {
             Ok(lock) => return Ok(lock),
@@ -252,6 +257,9 @@ async fn lock(root: &Path) -> Result<Lock, DataDirectoryError> {
         };
         if Instant::now() >= deadline {
             return Err(DataDirectoryError::Locked { path: root.to_path_buf(), holder: held.to_string() });
+        }
+        if !std::mem::replace(&mut told, true) {
+            info!(directory = %root.display(), holder = %held, "the data directory is locked; it is tried again for 2 s");
         }
         sleep(LOCK_PAUSE).await;
     }
@@ -350,7 +358,10 @@ mod tests {
         on_a_node(async {
             let fresh = open(NODE).await.expect("made");
             assert!(fresh.is_new());
+            let begun = Instant::now();
             let held = open(NODE).await.err().expect("locked");
+            let waited = Instant::now().since(begun);
+            assert!(waited >= LOCK_PATIENCE && waited < LOCK_PATIENCE * 2, "{waited:?}");
             assert!(matches!(&held, DataDirectoryError::Locked { holder, .. } if !holder.is_empty()), "{held}");
             fresh.keep_identity().await.expect("kept");
             let cluster = fresh.cluster();
