@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -197,6 +198,11 @@ impl Shard {
         self.partitions.borrow().values().flatten().flatten().cloned().collect()
     }
 
+    /// The first `count` partitions behind `last`, by topic and index; from the first one on without it.
+    pub(super) fn partitions_after(&self, last: Option<TopicPartition>, count: usize) -> Vec<Rc<Partition>> {
+        entries_after(&self.partitions.borrow(), last).take(count).cloned().collect()
+    }
+
     /// The partition ids of a topic that are served.
     pub(super) fn serves(&self, topic: TopicId, partition: PartitionId) -> bool {
         let index = usize::try_from(partition.value()).ok();
@@ -246,5 +252,41 @@ impl Shard {
         while self.connections_len() > 0 {
             self.drained.notified().await;
         }
+    }
+}
+
+fn entries_after<T>(
+    topics: &BTreeMap<TopicId, Vec<Option<T>>>,
+    last: Option<TopicPartition>,
+) -> impl Iterator<Item = &T> {
+    let from = last.map_or(Bound::Unbounded, |last| Bound::Included(last.topic));
+    topics.range((from, Bound::Unbounded)).flat_map(move |(topic, partitions)| {
+        let seen =
+            last.filter(|last| last.topic == *topic).and_then(|last| usize::try_from(last.partition.value()).ok());
+        partitions.iter().skip(seen.map_or(0, |seen| seen + 1)).flatten()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_are_gone_through_in_slices() {
+        let topic = |byte| TopicId::from_bytes([byte; 16]);
+        let at =
+            |byte, index| TopicPartition { topic: topic(byte), partition: PartitionId::new(index).expect("small") };
+        let here = |byte, index| Some((byte, index));
+        let topics = BTreeMap::from([
+            (topic(1), vec![here(1, 0), None, here(1, 2)]),
+            (topic(2), vec![None]),
+            (topic(4), vec![here(4, 0)]),
+        ]);
+        let after = |last| entries_after(&topics, last).copied().collect::<Vec<_>>();
+        assert_eq!(after(None), [(1, 0), (1, 2), (4, 0)]);
+        assert_eq!(after(Some(at(1, 0))), [(1, 2), (4, 0)]);
+        assert_eq!(after(Some(at(1, 2))), [(4, 0)]);
+        assert_eq!(after(Some(at(3, 7))), [(4, 0)], "a topic that was deleted meanwhile");
+        assert_eq!(after(Some(at(4, 0))), []);
     }
 }

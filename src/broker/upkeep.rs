@@ -1,7 +1,8 @@
 //! The work beside the clients': checkpoints, retention, idle connections, the files of deleted topics.
 //!
-//! One task each for all partitions or connections of the shard, in the background class; an idle partition has no timer of
-//! its own. The tasks end when the shard drains.
+//! One task each for all partitions or connections of the shard, in the background class. An idle partition has no timer of
+//! its own and costs nothing: checkpoints visit the logs that were written to, and retention goes round all partitions once in
+//! `log.retention.check.interval.ms`, a few at a time. The tasks end when the shard drains.
 
 use std::rc::Rc;
 
@@ -9,10 +10,13 @@ use tracing::warn;
 
 use super::shard::Shard;
 use super::topics;
-use crate::runtime::{Class, Duration, sleep, spawn, yield_now};
+use crate::runtime::{Class, Duration, Instant, sleep, spawn, yield_now};
 
 /// How often dirty logs are looked at: a fraction of the shortest `checkpoint.interval.ms`.
 const CHECKPOINT_LOOK: Duration = Duration::from_millis(500);
+
+/// Partitions that retention takes out of the books at a time.
+const RETENTION_SLICE: usize = 64;
 
 /// How often connections are looked at: rarely enough to cost nothing with thousands of them.
 const IDLE_LOOK_MIN: Duration = Duration::from_millis(100);
@@ -34,14 +38,20 @@ pub(super) fn stop(shard: &Rc<Shard>) {
 async fn retention(shard: Rc<Shard>) {
     loop {
         sleep(shard.config().retention_check_interval).await;
-        for partition in shard.partitions() {
-            if shard.is_draining() {
-                return;
+        let mut last = None;
+        loop {
+            let slice = shard.partitions_after(last, RETENTION_SLICE);
+            let Some(end) = slice.last() else { break };
+            last = Some(end.id());
+            for partition in slice {
+                if shard.is_draining() {
+                    return;
+                }
+                if let Err(error) = partition.log().enforce_retention().await {
+                    warn!(topic = %partition.topic(), partition = %partition.id().partition, %error, "retention is put off");
+                }
+                yield_now().await;
             }
-            if let Err(error) = partition.log().enforce_retention().await {
-                warn!(topic = %partition.topic(), partition = %partition.id().partition, %error, "retention is put off");
-            }
-            yield_now().await;
         }
     }
 }
@@ -66,9 +76,10 @@ async fn checkpoints(shard: Rc<Shard>) {
         if let Err(error) = shard.storage.watch_disk(shard.data.root()).await {
             warn!(%error, "the free space of the data directory is not known");
         }
-        for partition in shard.partitions() {
-            if let Err(error) = partition.log().checkpoint_if_due().await {
-                warn!(topic = %partition.topic(), partition = %partition.id().partition, %error, "no checkpoint");
+        let now = Instant::now();
+        while let Some(log) = shard.storage.take_checkpoint_due(now) {
+            if let Err(error) = log.checkpoint_if_due().await {
+                warn!(log = %log.directory().display(), %error, "no checkpoint");
             }
         }
     }

@@ -85,7 +85,9 @@ impl Log {
                 state.roll(leader_epoch, wall_clock());
                 count(&inner.storage.counters().rolls, 1);
             }
-            accept(inner, &mut state, batch, leader_epoch, chunk_bytes, now)
+            let appended = accept(inner, &mut state, batch, leader_epoch, chunk_bytes, now);
+            inner.note_growth(&state);
+            appended
         };
         #[cfg(feature = "planted-bugs")]
         if super::planted::is_planted(super::planted::Bug::AckBeforeDurable) {

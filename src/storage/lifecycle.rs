@@ -227,7 +227,7 @@ async fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), IoFailure> {
 
 impl Log {
     /// Writes a checkpoint if the log has grown and one is due by bytes or by time, and seals what a failure had left. To be
-    /// called now and then, for all logs, by one task of the shard.
+    /// called for the logs that [`super::Storage::take_checkpoint_due`] gives, by one task of the shard.
     ///
     /// # Errors
     /// The checkpoint before is still good then, and the next call tries again.
@@ -241,11 +241,14 @@ impl Log {
             let age = Instant::now().since(last.at);
             usable && grown && (bytes >= state.options.checkpoint_bytes || age >= state.options.checkpoint_interval)
         };
-        if due {
+        let done = if due {
             self.0.seal_leftovers().await;
-            self.0.checkpoint(false).await?;
-        }
-        Ok(())
+            self.0.checkpoint(false).await
+        } else {
+            Ok(())
+        };
+        self.0.note_checkpoint();
+        done
     }
 
     /// Closes the log: takes no more appends, makes durable what was accepted, and writes a clean checkpoint, so that the

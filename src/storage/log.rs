@@ -13,7 +13,7 @@
 //! A [`Log`] is a handle; the work is in the files beside this one: `append`, `writer`, `space`, `read`, `lookup`, `lifecycle`,
 //! `retire` and `recovery`. State is borrowed for the length of a synchronous step, never across a wait.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -199,6 +199,8 @@ pub(super) struct Inner {
     pub directory: PathBuf,
     pub partition: TopicPartition,
     pub state: RefCell<State>,
+    /// When its next checkpoint is due, while it waits for one.
+    pub checkpoint_due: Cell<Option<Instant>>,
     /// Calls the writer.
     pub work: Notify,
     /// Calls the writer when space has been zeroed, or zeroing has given up.
@@ -216,6 +218,7 @@ pub(super) struct Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        self.storage.due_checkpoints.forget(self.checkpoint_due.get(), self.number);
         self.storage.forget_log(self.number, self.state.get_mut().tail.memory_bytes());
     }
 }
@@ -228,12 +231,13 @@ impl Inner {
     pub(super) fn new(storage: &Rc<Storage>, directory: &Path, partition: TopicPartition, state: State) -> Rc<Inner> {
         state.check();
         storage.charge_tail(state.tail.memory_bytes());
-        Rc::new(Inner {
+        let log = Rc::new(Inner {
             storage: storage.clone(),
             number: storage.next_log_number(),
             directory: directory.to_path_buf(),
             partition,
             state: RefCell::new(state),
+            checkpoint_due: Cell::new(None),
             work: Notify::new(),
             zeroed: Notify::new(),
             ready_gate: Gate::default(),
@@ -241,7 +245,9 @@ impl Inner {
             sync_gate: Gate::default(),
             slot_gate: Gate::default(),
             observer: RefCell::new(None),
-        })
+        });
+        log.note_growth(&log.state.borrow());
+        log
     }
 
     /// Tells the observer. No state is borrowed: it may look at the log.

@@ -9,7 +9,7 @@
 //! | `read`, `lookup` | batches by offset, offsets by time |
 //! | `lifecycle`, `retire` | checkpoints, sealing, close; retention, DeleteRecords |
 //! | [`recovery`] | finding the end of a log: one table of cases |
-//! | `shard`, `descriptors`, `gate` | what the logs of a shard share |
+//! | `shard`, `descriptors`, `due`, `gate` | what the logs of a shard share |
 //! | [`format`], `segment`, [`options`], [`error`] | the segment file; a segment in memory; settings; errors |
 //! | [`codec`] | the envelope of the checksummed files beside a log, and reading them without trust |
 //! | [`producers`] | what idempotence remembers of each producer (pure) |
@@ -29,6 +29,7 @@ pub mod codec;
 pub mod commit;
 mod cursor;
 mod descriptors;
+mod due;
 pub mod epochs;
 pub mod error;
 pub mod format;

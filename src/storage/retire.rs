@@ -118,6 +118,7 @@ impl Inner {
             state.roll(epoch, now);
             state.header_wanted = true;
             count(&self.storage.counters().rolls, 1);
+            self.note_growth(&state);
             state.accepted
         };
         self.call_writer();

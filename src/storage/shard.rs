@@ -12,6 +12,7 @@ use std::rc::{Rc, Weak};
 
 use super::commit::{CommitScheduler, DirectCommits};
 use super::descriptors::Descriptors;
+use super::due::DueCheckpoints;
 use super::log::Inner;
 use super::options::StorageOptions;
 use super::retention::RetentionClock;
@@ -64,6 +65,7 @@ pub struct Storage {
     pub(super) options: StorageOptions,
     pub(super) commits: Box<dyn CommitScheduler>,
     pub(super) descriptors: Descriptors,
+    pub(super) due_checkpoints: DueCheckpoints,
     pub(super) pace: Pace,
     pub(super) decompressors: RefCell<Decompressors>,
     /// The origin of the time that producers expire by.
@@ -90,6 +92,7 @@ impl Storage {
         Rc::new(Storage {
             commits: Box::new(DirectCommits),
             descriptors: Descriptors::new(options.descriptors_max),
+            due_checkpoints: DueCheckpoints::default(),
             pace: Pace::new(options.prewrite_bytes_per_second),
             decompressors: RefCell::new(Decompressors::new()),
             started: Instant::now(),

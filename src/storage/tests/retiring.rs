@@ -3,7 +3,8 @@
 //! What must stay is read again after a restart.
 
 use super::*;
-use crate::runtime::{Duration, File, OpenMode, directory, sleep, wall_clock};
+use crate::runtime::sim::DiskFault;
+use crate::runtime::{Duration, File, Instant, OpenMode, directory, sleep, wall_clock};
 
 async fn names() -> Vec<String> {
     directory::list(&directory_path()).await.expect("it is there").into_iter().map(|entry| entry.name).collect()
@@ -200,5 +201,85 @@ fn checkpoints_come_by_bytes_and_by_time() {
         drop(log);
         let (_, report) = open(&storage).await;
         assert_eq!(report.batches_scanned, 0);
+    });
+}
+
+/// The directories of the logs whose checkpoint is due at `now`, looked at as upkeep does.
+async fn look_at_due(storage: &Storage, now: Instant) -> Vec<PathBuf> {
+    let mut visited = Vec::new();
+    while let Some(log) = storage.take_checkpoint_due(now) {
+        log.checkpoint_if_due().await.expect("works");
+        visited.push(log.directory().to_path_buf());
+    }
+    visited
+}
+
+#[test]
+fn only_logs_that_were_written_to_are_visited_for_checkpoints() {
+    let (simulation, node) = world(40);
+    run(&simulation, node, async {
+        let storage = storage();
+        let options = LogOptions { checkpoint_bytes: 20_000, ..small_options() };
+        let interval = options.checkpoint_interval;
+        let mut logs = Vec::new();
+        for number in 0..100 {
+            let path = PathBuf::from(format!("/log{number}"));
+            logs.push(Log::create(&storage, &path, partition(), options.clone()).await.expect("a new log"));
+        }
+        sleep(interval).await;
+        assert_eq!(look_at_due(&storage, Instant::now()).await, Vec::<PathBuf>::new(), "all are idle");
+
+        // By time, once for any number of appends.
+        for _ in 0..10 {
+            append(&logs[7], 1, 100);
+        }
+        append(&logs[3], 1, 100);
+        logs[3].flush().await.expect("a healthy disk");
+        assert_eq!(storage.checkpoints_waiting(), 2);
+        sleep(interval).await;
+        let mut visited = look_at_due(&storage, Instant::now()).await;
+        visited.sort();
+        assert_eq!(visited, [PathBuf::from("/log3"), PathBuf::from("/log7")]);
+        assert_eq!(storage.checkpoints_waiting(), 0);
+
+        // By bytes, long before the time.
+        append(&logs[5], 1, 100);
+        sleep(interval).await;
+        look_at_due(&storage, Instant::now()).await;
+        append(&logs[5], 1, 10_000);
+        assert_eq!(look_at_due(&storage, Instant::now()).await, Vec::<PathBuf>::new());
+        append(&logs[5], 1, 10_000);
+        let written = storage.counters().checkpoints.get();
+        assert_eq!(look_at_due(&storage, Instant::now()).await, [PathBuf::from("/log5")]);
+        assert!(storage.counters().checkpoints.get() > written);
+
+        // A log that is gone waits for nothing.
+        append(&logs[9], 1, 100);
+        logs[9].flush().await.expect("a healthy disk");
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(storage.checkpoints_waiting(), 1);
+        logs.remove(9).close().await.expect("closed");
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(storage.checkpoints_waiting(), 0);
+    });
+}
+
+#[test]
+fn a_checkpoint_that_fails_is_tried_again() {
+    let (simulation, node) = world(41);
+    let handle = (*simulation).clone();
+    run(&simulation, node, async move {
+        let storage = storage();
+        let log = create(&storage).await;
+        append(&log, 1, 100);
+        log.flush().await.expect("a healthy disk");
+        sleep(log.options().checkpoint_interval).await;
+        handle.fail_next(node, DiskFault::WriteError, "/log/checkpoint");
+        let due = storage.take_checkpoint_due(Instant::now()).expect("it is due");
+        assert!(due.checkpoint_if_due().await.is_err());
+        assert!(storage.take_checkpoint_due(Instant::now()).is_none(), "it rests first");
+        sleep(Duration::from_secs(2)).await;
+        assert_eq!(look_at_due(&storage, Instant::now()).await, [directory_path()]);
+        assert_eq!(storage.checkpoints_waiting(), 0);
     });
 }
