@@ -29,7 +29,7 @@ fn append(partition: &Partition) -> Result<Appended, AppendError> {
     let batch = builder.finish().expect("no codec").expect("a record");
     let mut decompressors = Decompressors::new();
     let now = Timestamp::new(0).expect("not negative");
-    let produced = validate_produce(&batch, now, &partition.produce_rules(), &mut decompressors).expect("good");
+    let produced = validate_produce(batch, now, &partition.produce_rules(), &mut decompressors).expect("good");
     partition.append(&produced)
 }
 
