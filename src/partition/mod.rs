@@ -108,7 +108,7 @@ impl Partition {
     fn observe(self: &Rc<Self>, event: &LogEvent) {
         let (topic, partition) = (&self.topic, self.id.partition);
         match event {
-            LogEvent::Committed { end, bytes } => self.waits.advance(*end, *bytes),
+            LogEvent::Committed { end, bytes, .. } => self.waits.advance(*end, *bytes),
             // Deleted is for good.
             LogEvent::Failed(_) | LogEvent::Recovered if self.ended.get() == Some(Ended::Deleted) => {}
             LogEvent::Failed(failure) => {

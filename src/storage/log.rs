@@ -42,6 +42,8 @@ pub enum LogEvent {
     Committed {
         /// The new committed end.
         end: Offset,
+        /// The durable end: with write caching it may lie before it.
+        durable: Offset,
         /// Bytes of batches between the committed end before and this one.
         bytes: u64,
     },
@@ -275,14 +277,18 @@ impl Inner {
             }
             let news = end.offset > state.announced.offset;
             let before = if news { std::mem::replace(&mut state.announced, end) } else { end };
-            news.then(|| (end.offset, state.bytes_between(before, end)))
+            news.then(|| LogEvent::Committed {
+                end: end.offset,
+                durable: durable.offset,
+                bytes: state.bytes_between(before, end),
+            })
         };
         self.storage.call_for_room();
         for waiter in reached {
             waiter.done.send(());
         }
-        if let Some((end, bytes)) = committed {
-            self.tell(LogEvent::Committed { end, bytes });
+        if let Some(event) = committed {
+            self.tell(event);
         }
     }
 

@@ -84,8 +84,8 @@ impl Patient {
         let ran = self.run(async move {
             let life = Life::new(Storage::new(StorageOptions::default()), appends, LeaderEpoch::ZERO, false);
             let log = open_one(&life, &model, &totals).await.unwrap_or_else(|error| panic!("{error}"));
-            let observed = (log.clone(), model.clone());
-            log.observe(move |event| observe(&observed.0, &observed.1, &event));
+            let observed = model.clone();
+            log.observe(move |event| observe(&observed, &event));
             let sizes = Sizes::Sectors { bytes: batch_bytes };
             let mut appender = Appender::new(sizes, &mut random);
             let wanted = model.borrow().batches.len() as u64 + batches;

@@ -60,8 +60,8 @@ impl Life {
 
     /// Starts the work on an open log.
     pub(crate) fn work(self: &Rc<Life>, log: &Log, model: &Rc<RefCell<Model>>, random: &mut Random) {
-        let observed = (log.clone(), model.clone());
-        log.observe(move |event| observe(&observed.0, &observed.1, &event));
+        let observed = model.clone();
+        log.observe(move |event| observe(&observed, &event));
         let fork = |random: &mut Random| Random::new(random.bits());
         let start = |task: Task<()>| self.tasks.borrow_mut().push(task);
         start(spawn(Class::Produce, append_all(self.clone(), log.clone(), model.clone(), fork(random))));
@@ -95,10 +95,10 @@ impl Life {
     }
 }
 
-pub(crate) fn observe(log: &Log, model: &Rc<RefCell<Model>>, event: &LogEvent) {
+pub(crate) fn observe(model: &Rc<RefCell<Model>>, event: &LogEvent) {
     let mut model = model.borrow_mut();
     match event {
-        LogEvent::Committed { end, .. } => model.committed(*end, log.durable_end(), Instant::now()),
+        LogEvent::Committed { end, durable, .. } => model.committed(*end, *durable, Instant::now()),
         LogEvent::Started { log_start } => {
             model.start_min = model.start_min.max(*log_start);
             model.start_max = model.start_max.max(*log_start);

@@ -166,10 +166,8 @@ async fn live(model: Rc<RefCell<Model>>, life: Life) -> Result<(), OpenError> {
 
 fn observe(log: &Log, model: &Rc<RefCell<Model>>) {
     let model = model.clone();
-    let inner = Rc::downgrade(&log.0);
     log.observe(move |event| {
-        let LogEvent::Committed { end, .. } = event else { return };
-        let durable = Log(inner.upgrade().expect("it calls")).durable_end();
+        let LogEvent::Committed { end, durable, .. } = event else { return };
         let mut model = model.borrow_mut();
         assert!(end > model.committed, "the committed end moves up");
         model.committed = end;
