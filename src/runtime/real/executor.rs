@@ -19,10 +19,12 @@ use glommio::io::BufferedFile;
 use glommio::{Latency, LocalExecutorBuilder, Placement, PoolPlacement, Shares, TaskQueueHandle};
 
 use super::Shard;
+use super::guard::Guard;
 use super::limits::{self, StartError};
 use super::pump::Pump;
 use super::ring::Ring;
-use super::task::{Load, counted};
+use super::task::{Load, counted, counted_own};
+use crate::runtime::Duration;
 use crate::runtime::context::{self, Backend};
 use crate::runtime::sync;
 use crate::runtime::task::Class;
@@ -32,6 +34,9 @@ use crate::types::ShardId;
 const GLOMMIO_MEMORY_BYTES: usize = 64 << 10;
 /// Entries of glommio's three rings: it holds a timer and an eventfd there.
 const GLOMMIO_RING_ENTRIES: usize = 32;
+
+/// glommio's default. A shorter one makes it sleep although tasks are runnable, much more often.
+const PREEMPTION: Duration = Duration::from_millis(100);
 
 /// How a shard is started.
 #[derive(Clone, Debug, Default)]
@@ -54,7 +59,7 @@ thread_local! {
 /// On a thread that runs a shard already. A panic of `main` or of any task aborts the process.
 pub fn run<T: 'static>(options: &Options, main: impl Future<Output = T> + 'static) -> Result<T, StartError> {
     limits::check(1)?;
-    run_checked(options, main)
+    run_checked(options, PREEMPTION, main)
 }
 
 /// Runs `count` shards on threads of their own, each with the future that `main` makes for it there, until all have returned.
@@ -77,7 +82,7 @@ where
     for number in 0..count {
         let shard = ShardId(number);
         let (options, main) = (options(shard), main.clone());
-        let body = move || run_checked(&options, async move { main(shard).await });
+        let body = move || run_checked(&options, PREEMPTION, async move { main(shard).await });
         let thread = thread::Builder::new().name(format!("shard-{number}")).spawn(body);
         threads.push(thread.map_err(|source| StartError::Thread { source })?);
     }
@@ -85,47 +90,60 @@ where
     threads.into_iter().map(end).collect()
 }
 
-fn run_checked<T: 'static>(options: &Options, main: impl Future<Output = T> + 'static) -> Result<T, StartError> {
+/// Runs one shard, with glommio's preemption timer set to `preemption`.
+pub(super) fn run_checked<T: 'static>(
+    options: &Options,
+    preemption: Duration,
+    main: impl Future<Output = T> + 'static,
+) -> Result<T, StartError> {
     if let Some(files) = limits::raise_file_limit() {
         tracing::debug!(files, "limit on open files");
     }
     abort_on_panic();
     let placement = options.core.map_or(Placement::Unbound, Placement::Fixed);
     let executor = LocalExecutorBuilder::new(placement)
+        .preempt_timer(preemption)
         .io_memory(GLOMMIO_MEMORY_BYTES)
         .ring_depth(GLOMMIO_RING_ENTRIES)
         .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
         .make()
         .map_err(|error| StartError::Executor { reason: error.to_string() })?;
     let ring = Ring::new()?;
+    let load = Arc::new(Load::default());
+    let guard = Guard::start(&load).map_err(|source| StartError::Thread { source })?;
     let was_shard = IS_SHARD.replace(true);
-    let result = executor.run(drive(ring.clone(), main));
+    let result = executor.run(drive(ring.clone(), load, guard, main));
     context::replace(None);
     IS_SHARD.set(was_shard);
     Ok(result)
 }
 
 /// Sets the shard up, runs `main` on it, and shuts the ring down.
-async fn drive<T: 'static>(ring: Rc<Ring>, main: impl Future<Output = T> + 'static) -> T {
-    let load = Arc::new(Load::default());
+async fn drive<T: 'static>(
+    ring: Rc<Ring>,
+    load: Arc<Load>,
+    guard: Rc<Guard>,
+    main: impl Future<Output = T> + 'static,
+) -> T {
     let pump = Pump::new(ring.clone(), load.clone());
     let queues = Class::ALL.map(|class| {
         let name = format!("{class:?}");
         glommio::executor().create_task_queue(Shares::Static(class.shares()), Latency::NotImportant, &name)
     });
-    let shard = Rc::new(Shard::new(ring.clone(), pump.clone(), load, queues));
+    let shard = Rc::new(Shard::new(ring.clone(), pump.clone(), load.clone(), queues));
     let before = context::replace(Some(Backend::Real(shard.clone())));
     assert!(before.is_none(), "a thread runs one shard");
 
     let own = queues[0];
-    let pumping = spawn_native(pump.clone().run(), own);
-    let watching = spawn_native(pump.clone().watch_eventfd(), own);
-    let guarding = spawn_native(pump.clone().watch_glommio(), own);
+    let pumping = spawn_native(counted_own(&load, pump.clone(), pump.clone().run()), own);
+    let watching = spawn_native(counted_own(&load, pump.clone(), pump.clone().watch_eventfd()), own);
+    let guarding = spawn_native(counted_own(&load, pump.clone(), guard.clone().be_woken()), own);
     let (sender, output) = sync::oneshot();
     shard.spawn(Class::Produce, async move { sender.send(main.await) });
     let output = output.await.expect("a panic aborts the process, so main returns");
 
     pump.close();
+    guard.end();
     while !pump.tasks().is_empty() {
         glommio::executor().yield_task_queue_now().await;
     }

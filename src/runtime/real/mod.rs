@@ -3,7 +3,7 @@
 //! | file | subject |
 //! |---|---|
 //! | [`executor`] | start and end of shards, panics |
-//! | [`pump`] | when the ring is served, where an idle shard sleeps |
+//! | [`pump`], [`guard`] | when the ring is served, where an idle shard sleeps, and who wakes it from a wrong sleep |
 //! | [`ring`], [`slot`], [`operation`] | submissions, completions, who owns what is in flight |
 //! | [`task`], [`timer`], [`clock`] | tasks that count, deadlines, clocks |
 //! | [`descriptor`], [`file`], [`directory`], [`socket`], [`signal`] | the operations |
@@ -11,7 +11,7 @@
 //! | [`limits`] | what the machine must offer |
 //! | [`floor`] | a bare ring, to measure against |
 //!
-//! glommio's own files, sockets, channels and timers are not used (its timer only as a watchdog over its own sleep).
+//! glommio's own files, sockets, channels and timers are not used, but for one eventfd that it reads.
 
 mod clock;
 mod descriptor;
@@ -19,6 +19,7 @@ mod directory;
 mod executor;
 mod file;
 pub mod floor;
+mod guard;
 mod limits;
 mod mailbox;
 mod operation;

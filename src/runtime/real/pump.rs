@@ -13,28 +13,19 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::os::fd::AsRawFd;
-use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
-
-use glommio::timer::Timer;
 
 use super::clock::monotonic_nanos;
 use super::ring::Ring;
 use super::signal::Termination;
 use super::task::{Load, Tasks};
-use crate::runtime::Duration;
-use crate::runtime::sync::Notify;
 
 /// Nanoseconds between two breaths: what a wake from another thread waits at worst. A breath costs some system calls.
 const BREATH_NANOS: u64 = 4_000_000;
 /// Nanoseconds after which a breath that other tasks hold up no longer keeps the ring waiting.
 const BREATH_PATIENCE_NANOS: u64 = 200_000;
-/// How long glommio may sleep although tasks are runnable.
-const WATCHDOG: Duration = Duration::from_millis(10);
-/// The same for a shard that sleeps rightly as far as the pump knows: each look costs about 0.1 ms of CPU.
-const WATCHDOG_PARKED: Duration = Duration::from_millis(50);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
@@ -56,8 +47,6 @@ pub(super) struct Pump {
     state: Cell<State>,
     waker: RefCell<Option<Waker>>,
     closing: Cell<bool>,
-    /// Told once, when `closing` is set.
-    ended: Notify,
     termination: Termination,
 }
 
@@ -71,7 +60,6 @@ impl Pump {
             state,
             waker: RefCell::new(None),
             closing: Cell::new(false),
-            ended: Notify::new(),
             termination: Termination::default(),
         })
     }
@@ -108,7 +96,6 @@ impl Pump {
     /// Lets the pump's tasks return; every other task is dropped at its next turn, which comes at once.
     pub(super) fn close(&self) {
         self.closing.set(true);
-        self.ended.notify();
         self.tasks.wake_all();
         self.nudge();
         self.write_eventfd();
@@ -179,20 +166,6 @@ impl Pump {
             eventfd.read_at(0, 8).await.expect("an eventfd can be read");
             self.termination.look();
             self.nudge();
-        }
-    }
-
-    /// Gets glommio 0.9.0 out of the sleep that it can fall into although tasks are runnable.
-    pub(super) async fn watch_glommio(self: Rc<Pump>) {
-        while !self.closing.get() {
-            let wait = if self.state.get() == State::Parked { WATCHDOG_PARKED } else { WATCHDOG };
-            let mut timer = Timer::new(wait);
-            let mut ended = pin!(self.ended.notified());
-            poll_fn(|context| {
-                let timer = Pin::new(&mut timer).poll(context).map(drop);
-                if timer.is_ready() { timer } else { ended.as_mut().poll(context) }
-            })
-            .await;
         }
     }
 

@@ -17,16 +17,27 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use super::pump::Pump;
 
-/// Tasks of one shard that wait for their turn.
+/// Tasks of one shard that wait for their turn, and the turns that were given. Read by other threads too.
 #[derive(Default)]
 pub(super) struct Load {
     runnable: AtomicUsize,
+    turns: AtomicUsize,
 }
 
 impl Load {
     /// Whether no task waits for its turn.
     pub(super) fn is_idle(&self) -> bool {
         self.runnable.load(Ordering::Acquire) == 0
+    }
+
+    /// How many turns there were; it wraps.
+    pub(super) fn turns(&self) -> usize {
+        self.turns.load(Ordering::Relaxed)
+    }
+
+    /// Called by the shard alone.
+    fn count_turn(&self) {
+        self.turns.store(self.turns().wrapping_add(1), Ordering::Relaxed);
     }
 }
 
@@ -45,6 +56,7 @@ impl TaskWaker {
 
     /// The task's turn has come.
     fn begin(&self, inner: &Waker) {
+        self.load.count_turn();
         if self.runnable.swap(false, Ordering::AcqRel) {
             self.load.runnable.fetch_sub(1, Ordering::AcqRel);
         }
@@ -119,6 +131,29 @@ impl Tasks {
     /// Makes every task runnable.
     pub(super) fn wake_all(&self) {
         self.seats.borrow().iter().flatten().for_each(TaskWaker::wake_by_ref);
+    }
+}
+
+/// `future`, one of the tasks that move the shard itself, as one that is counted and tells `pump` as all others, but is polled
+/// to its end.
+pub(super) fn counted_own<F: Future<Output = ()>>(
+    load: &Arc<Load>,
+    pump: Rc<Pump>,
+    future: F,
+) -> impl Future<Output = ()> + use<F> {
+    let own = TaskWaker::new(load.clone());
+    async move {
+        let waker = Waker::from(own.clone());
+        let mut future = pin!(future);
+        std::future::poll_fn(|context| {
+            own.begin(context.waker());
+            let result = future.as_mut().poll(&mut Context::from_waker(&waker));
+            pump.after_poll();
+            result
+        })
+        .await;
+        // A wake that comes late counts nothing.
+        own.runnable.store(true, Ordering::Release);
     }
 }
 
