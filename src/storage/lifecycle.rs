@@ -120,6 +120,7 @@ impl Inner {
         let last = &mut state.checkpoint;
         last.generation = checkpoint.generation;
         last.point = point;
+        last.log_start = checkpoint.log_start;
         last.at = Instant::now();
         last.clean = checkpoint.clean;
         Ok(())

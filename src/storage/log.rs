@@ -87,6 +87,8 @@ pub(super) struct CheckpointState {
     pub generation: u64,
     /// Where the last one has the recovery point.
     pub point: LogPoint,
+    /// The log start that it holds. The log's own may be further up for a while, or for longer if a checkpoint fails.
+    pub log_start: Offset,
     /// When it was written.
     pub at: Instant,
     /// [`State::appended_bytes`] at its recovery point.

@@ -426,6 +426,8 @@ impl Recovery<'_> {
             None => (None, 0),
         };
         let now = Instant::now();
+        // A log that lost its last, not acknowledged records may end before a start that was set in them.
+        let log_start = log_start.min(point.offset);
         State {
             caching: self.options.write_caching && header.allows_write_caching(),
             phase: Phase::Open,
@@ -433,8 +435,7 @@ impl Recovery<'_> {
             tail: Tail::new(point.sequence, point.position - point.position % BLOCK, block),
             epochs,
             producers,
-            // A log that lost its last, not acknowledged records may end before a start that was set in them.
-            log_start: log_start.min(point.offset),
+            log_start,
             appended_bytes: 0,
             accepted: point,
             written: point,
@@ -455,6 +456,7 @@ impl Recovery<'_> {
             checkpoint: CheckpointState {
                 generation,
                 point,
+                log_start,
                 at: now,
                 appended_bytes: 0,
                 clean: false,

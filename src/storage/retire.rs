@@ -78,7 +78,8 @@ impl Log {
             if matches!(state.phase, Phase::Closed) {
                 return Err(DurabilityError::Closed.into());
             }
-            if before <= state.log_start {
+            // Only what is durable is an answer: an earlier call may have moved the start and failed to write it down.
+            if state.checkpoint.settled && before <= state.checkpoint.log_start {
                 return Ok(state.log_start);
             }
         }

@@ -3,7 +3,7 @@
 //! What must stay is read again after a restart.
 
 use super::*;
-use crate::runtime::sim::DiskFault;
+use crate::runtime::sim::{DiskFault, PowerCut};
 use crate::runtime::{Duration, File, Instant, OpenMode, directory, sleep, wall_clock};
 
 async fn names() -> Vec<String> {
@@ -88,6 +88,34 @@ fn deleted_records_stay_deleted() {
         assert!(matches!(log.read(offset(16), ALL).await, Err(ReadError::OutOfRange { .. })));
         assert_eq!(log.delete_records(offset(30)).await.expect("works"), offset(30));
     });
+}
+
+/// A call whose checkpoint failed left the log start moved, and the next call took that for an answer: a power cut brought
+/// the records back. Now only a start that a checkpoint holds is an answer.
+#[test]
+fn records_are_deleted_durably_or_not_at_all() {
+    for seed in 0..20 {
+        let (simulation, node) = world(seed);
+        let handle = (*simulation).clone();
+        run(&simulation, node, async move {
+            let storage = storage();
+            let log = create(&storage).await;
+            for _ in 0..10 {
+                append(&log, 3, 100);
+            }
+            log.flush().await.expect("a healthy disk");
+            sleep(Duration::from_secs(1)).await;
+            handle.fail_next(node, DiskFault::WriteError, "/log/checkpoint");
+            assert!(log.delete_records(offset(17)).await.is_err());
+            assert_eq!(log.delete_records(offset(17)).await.expect("works"), offset(17));
+        });
+        simulation.power_cut(node, PowerCut::OldOrNew);
+        simulation.restart(node);
+        run(&simulation, node, async move {
+            let (log, _) = open(&storage()).await;
+            assert_eq!((log.log_start(), log.log_end()), (offset(17), offset(30)), "seed {seed}");
+        });
+    }
 }
 
 #[test]
