@@ -113,12 +113,17 @@ impl Inner {
             checkpoint.generation = state.checkpoint.generation + 1;
             checkpoint.encode(self.storage.uptime())
         };
-        let path = checkpoint_path(&self.directory, Checkpoint::slot(checkpoint.generation));
-        write_whole(&path, &bytes).await?;
+        let slot = Checkpoint::slot(checkpoint.generation);
+        let named = self.state.borrow().checkpoint.named[slot];
+        write_whole(&checkpoint_path(&self.directory, slot), &bytes).await?;
+        if !named {
+            sync_names(&self.directory).await?;
+        }
         count(&self.storage.counters().checkpoints, 1);
         let mut state = self.state.borrow_mut();
         let last = &mut state.checkpoint;
         last.generation = checkpoint.generation;
+        last.named[slot] = true;
         last.point = point;
         last.log_start = checkpoint.log_start;
         last.at = Instant::now();
@@ -193,6 +198,10 @@ pub(super) async fn settle_checkpoint(directory: &Path, generation: u64) -> Resu
     let mut bytes = read.map_err(|error| IoFailure::new("read", &path, error))?;
     bytes.resize(bytes.len().next_multiple_of(BLOCK_BYTES), 0);
     write_whole(&path, &bytes).await?;
+    sync_names(directory).await
+}
+
+async fn sync_names(directory: &Path) -> Result<(), IoFailure> {
     directory::sync(directory).await.map_err(|error| IoFailure::new("sync", directory, error))
 }
 
@@ -205,25 +214,21 @@ async fn shorten(path: &Path, bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes `bytes`, whole blocks, over the front of the file, and makes them durable; and the file, if it is new.
+/// Writes `bytes`, whole blocks, over the front of the file, which is made if need be, and makes them durable. The name of the
+/// file may be not.
 async fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), IoFailure> {
     let failed = |operation| move |error| IoFailure::new(operation, path, error);
-    let (file, fresh) = match File::open(path, OpenMode::Write).await {
+    let file = match File::open(path, OpenMode::Write).await {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            (File::open(path, OpenMode::Create).await.map_err(failed("create"))?, true)
+            File::open(path, OpenMode::Create).await.map_err(failed("create"))?
         }
-        opened => (opened.map_err(failed("open"))?, false),
+        opened => opened.map_err(failed("open"))?,
     };
     let mut buffer = Buffer::with_capacity(bytes.len());
     buffer.append(bytes);
     let (written, _) = file.write_at(0, vec![buffer.freeze()], Durability::Written).await;
     written.map_err(failed("write"))?;
-    file.sync().await.map_err(failed("sync"))?;
-    if fresh {
-        let directory = path.parent().expect("a slot lies in a directory");
-        directory::sync(directory).await.map_err(|error| IoFailure::new("sync", directory, error))?;
-    }
-    Ok(())
+    file.sync().await.map_err(failed("sync"))
 }
 
 impl Log {

@@ -98,6 +98,8 @@ pub(super) struct CheckpointState {
     /// Whether it is known to be durable: one that was only read may lie in the page cache, left by a process that was killed
     /// while it wrote it. Then it is synced before its successor is written over the one before it.
     pub settled: bool,
+    /// Of each slot, whether its name is known to be durable: the file may be there since a try that failed.
+    pub named: [bool; 2],
     /// That checkpoint's successor, unclean: taken before the first append, written before the first write.
     pub dirty_mark: Option<Box<Checkpoint>>,
 }

@@ -461,6 +461,7 @@ impl Recovery<'_> {
                 appended_bytes: 0,
                 clean: false,
                 settled: true,
+                named: [false; 2],
                 dirty_mark: None,
             },
             segments,
