@@ -47,6 +47,7 @@ async fn retention(shard: Rc<Shard>) {
                 if shard.is_draining() {
                     return;
                 }
+                partition.log().expire_producers();
                 if let Err(error) = partition.log().enforce_retention().await {
                     warn!(topic = %partition.topic(), partition = %partition.id().partition, %error, "retention is put off");
                 }

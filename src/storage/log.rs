@@ -448,11 +448,21 @@ impl Log {
     /// Replaces the options; [`LogOptions`] says of each when it takes effect.
     pub fn set_options(&self, options: LogOptions) {
         let mut state = self.0.state.borrow_mut();
-        state.options = options.sane();
+        let options = options.sane();
+        if state.flush_timed && options.flush_interval < state.options.flush_interval {
+            self.0.storage.flush_by(Instant::now().plus(options.flush_interval), &self.0);
+        }
+        state.options = options;
         let limits = recovery::producer_limits(&state.options);
         state.producers.set_limits(limits);
         drop(state);
         self.0.work.notify();
+    }
+
+    /// Forgets idempotent producers that were silent for the expiry time (`producer.id.expiration.ms`). Returns how many.
+    pub fn expire_producers(&self) -> usize {
+        let now = Instant::now().since(self.0.storage.started);
+        self.0.state.borrow_mut().producers.expire(now)
     }
 
     /// Makes durable whatever was accepted before the call.

@@ -29,7 +29,7 @@ pub struct LogOptions {
     /// Whether *written* is enough for an acknowledgement (`write.caching`). On: from the next segment, which the next
     /// append begins if the active one was not started for it. Off: once all that was written is durable.
     pub write_caching: bool,
-    /// With write caching: time from a write to its flush (`flush.ms`).
+    /// With write caching: time from a write to its flush (`flush.ms`). At once, if it gets shorter.
     pub flush_interval: Duration,
     /// With write caching: records that are written and not flushed, at which a flush starts (`flush.messages`).
     pub flush_messages: u64,

@@ -240,6 +240,15 @@ impl Storage {
         }
     }
 
+    /// Has `log`, which waits for its flush, flush by `deadline` if it would later.
+    pub(super) fn flush_by(&self, deadline: Instant, log: &Rc<Inner>) {
+        for (at, waiting) in self.flushes.borrow_mut().iter_mut() {
+            if std::ptr::eq(waiting.as_ptr(), Rc::as_ptr(log)) {
+                *at = deadline.min(*at);
+            }
+        }
+    }
+
     /// Has every log flush whose deadline has come; gives the earliest other one.
     fn flush_due(&self, now: Instant) -> Option<Instant> {
         let mut due = Vec::new();
