@@ -153,7 +153,7 @@ pub struct ProducedPartition<'a> {
     pub error: ErrorCode,
     /// The offset of the first record.
     pub base_offset: Option<Offset>,
-    /// The time that was stamped on the records, for topics with LogAppendTime only.
+    /// The time that was stamped on the records, for topics with LogAppendTime; a duplicate has its original's largest one.
     pub log_append_time: Option<Timestamp>,
     /// The first offset that can be read.
     pub log_start_offset: Option<Offset>,
