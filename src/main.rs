@@ -5,13 +5,11 @@
 
 use std::io::Write;
 
-use corelane::broker::{self, ListenerPlan, Ready};
+use corelane::broker::{Broker, ListenerPlan, Ready, StartError};
 use corelane::cli::{self, Exit, ReadyLine, Request};
 use corelane::config::BrokerConfig;
-use corelane::runtime::real;
-
-/// Shards of a broker: one until partitions are spread over cores.
-const SHARDS: u16 = 1;
+use corelane::runtime::{real, startup};
+use corelane::types::ShardId;
 
 fn main() -> Exit {
     let arguments = match cli::parse(std::env::args_os()) {
@@ -22,7 +20,7 @@ fn main() -> Exit {
         }
         Err(error) => return usage(&error),
     };
-    match arguments.load(SHARDS) {
+    match arguments.load() {
         Ok(config) => {
             cli::start_logging(&config);
             serve(config)
@@ -37,13 +35,33 @@ fn serve(config: BrokerConfig) -> Exit {
         Ok(plans) => plans,
         Err(error) => return failed(&error, Exit::Bind),
     };
-    let broker = broker::serve(config, plans, |ready| print(&format!("{}\n", ready_line(ready))));
-    match real::run(&real::Options::default(), broker) {
+    let (shards, cores) = (config.shards, startup::cores());
+    if usize::from(shards) > cores {
+        tracing::warn!(shards, cores, "there are more shards than cores: shards share cores");
+    }
+    // A single shard may go where there is room.
+    let pins = shards > 1 && usize::from(shards) <= cores;
+    let broker = Broker::new(config, plans);
+    let core = move |shard: ShardId| startup::core(usize::from(shard.0)).filter(|_| pins);
+    let options = move |shard| real::Options { core: core(shard) };
+    let ran = real::run_shards(shards, options, move |shard| {
+        broker.clone().run(shard, |ready| print(&format!("{}\n", ready_line(ready))))
+    });
+    match ran {
         Err(error) => failed(&error, Exit::System),
-        Ok(Err(error)) if error.is_bind() => failed(&error, Exit::Bind),
-        Ok(Err(error)) if error.is_corrupt_metadata() => failed(&error, Exit::MetadataCorrupt),
-        Ok(Err(error)) => failed(&error, Exit::DataDirectory),
-        Ok(Ok(())) => Exit::Drained,
+        Ok(outcomes) => match outcomes.into_iter().find_map(Result::err) {
+            Some(error) => failed(&error, exit(&error)),
+            None => Exit::Drained,
+        },
+    }
+}
+
+fn exit(error: &StartError) -> Exit {
+    match error {
+        error if error.is_bind() => Exit::Bind,
+        error if error.is_corrupt_metadata() => Exit::MetadataCorrupt,
+        StartError::Mailbox { .. } | StartError::Silent(_) => Exit::System,
+        _ => Exit::DataDirectory,
     }
 }
 
@@ -57,7 +75,7 @@ fn ready_line(ready: &Ready) -> ReadyLine {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         node: ready.node,
         cluster: ready.cluster,
-        shards: SHARDS,
+        shards: ready.shards,
         listen: ready.listening.clone(),
         admin: None,
         partitions: ready.partitions,

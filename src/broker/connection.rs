@@ -13,7 +13,8 @@ use std::rc::Rc;
 use thiserror::Error;
 use tracing::{debug, warn};
 
-use super::fetch::Read;
+use super::admissions::Admission;
+use super::fetch::Scratch;
 use super::frames::{FrameError, FrameReader};
 use super::listeners::ListenerId;
 use super::responses::{Response, Responses};
@@ -44,12 +45,27 @@ pub(super) struct Connection {
     working: Cell<bool>,
     draining: Cell<bool>,
     last_request: Cell<Instant>,
-    /// What the last fetch read, emptied, for the next one.
-    reads: Cell<Vec<Read>>,
+    /// The lists of the last fetch, emptied, for the next one.
+    fetch_scratch: Cell<Scratch>,
+}
+
+/// Serves a client on this shard until the connection ends.
+pub(super) fn start(shard: &Rc<Shard>, stream: Stream, listener: ListenerId, admission: Admission) {
+    if shard.is_draining() {
+        return;
+    }
+    let shard = shard.clone();
+    spawn(Class::Produce, async move {
+        let connection = Rc::new(Connection::new(stream, listener));
+        let number = shard.connected(connection.clone());
+        connection.serve(shard.clone()).await;
+        shard.disconnected(number);
+        drop(admission);
+    });
 }
 
 impl Connection {
-    pub(super) fn new(stream: Stream, listener: ListenerId) -> Connection {
+    fn new(stream: Stream, listener: ListenerId) -> Connection {
         Connection {
             peer: stream.peer_address(),
             stream,
@@ -58,7 +74,7 @@ impl Connection {
             working: Cell::new(false),
             draining: Cell::new(false),
             last_request: Cell::new(Instant::now()),
-            reads: Cell::default(),
+            fetch_scratch: Cell::default(),
         }
     }
 
@@ -67,9 +83,9 @@ impl Connection {
         &self.responses
     }
 
-    /// The list of reads that fetches of this connection, which never overlap, use one after the other.
-    pub(super) fn reads(&self) -> &Cell<Vec<Read>> {
-        &self.reads
+    /// The lists that fetches of this connection, which never overlap, use one after the other.
+    pub(super) fn fetch_scratch(&self) -> &Cell<Scratch> {
+        &self.fetch_scratch
     }
 
     /// The listener that the client came in by.
@@ -106,6 +122,12 @@ impl Connection {
             debug!(peer = %self.peer, "connection is idle for connections.max.idle.ms");
             self.stream.shutdown();
         }
+    }
+
+    /// Ends the connection: nothing more can be sent.
+    fn fail(&self) {
+        self.responses.fail();
+        self.stream.shutdown();
     }
 
     fn end_if_drained(&self) {
@@ -173,19 +195,32 @@ async fn settle(
             connection.responses.give_list(list);
             Some(bytes)
         }
-        Response::Produced(answer) => {
+        Response::Produced(mut answer) => {
             if *count > 0 && !answer.is_settled() {
                 if !send(connection, pieces, *count).await {
                     return None;
                 }
                 *count = 0;
             }
-            let encoded = answer.settle(shard).await;
+            let settled = answer.settle(shard).await;
             connection.responses.settled();
             answer.give_back(shard);
-            let bytes = encoded.len();
-            pieces.push(Piece::Encoded(encoded));
-            Some(bytes)
+            match settled {
+                Ok(Some(encoded)) => {
+                    let bytes = encoded.len();
+                    pieces.push(Piece::Encoded(encoded));
+                    Some(bytes)
+                }
+                Ok(None) => Some(0),
+                Err(error) => {
+                    // What was answered before it still goes out.
+                    send(connection, pieces, *count).await;
+                    *count = 0;
+                    warn!(peer = %connection.peer, %error, "connection closed");
+                    connection.fail();
+                    None
+                }
+            }
         }
     }
 }
@@ -201,8 +236,7 @@ async fn send(connection: &Connection, pieces: &mut Vec<Piece<Slice>>, count: us
         }
         Err(error) => {
             debug!(peer = %connection.peer, %error, "answers could not be sent");
-            connection.responses.fail();
-            connection.stream.shutdown();
+            connection.fail();
             false
         }
     }

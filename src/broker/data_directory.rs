@@ -125,19 +125,19 @@ impl fmt::Display for PartitionDirectory {
     }
 }
 
-/// An open data directory, locked for this process.
+/// An open data directory: who holds its lock has it for this process. Clones are the same.
+#[derive(Clone)]
 pub struct DataDirectory {
     root: PathBuf,
     node: BrokerId,
     cluster: ClusterId,
     is_new: bool,
-    _lock: Lock,
 }
 
 impl DataDirectory {
-    /// Opens the directory `root` for `node`. If there is none it is begun, with a fresh cluster id, and finished by
-    /// [`DataDirectory::keep_identity`]; a start that was interrupted in between begins again.
-    pub async fn open(root: &Path, node: BrokerId) -> Result<DataDirectory, DataDirectoryError> {
+    /// Opens the directory `root` for `node`, and locks it as long as the lock is held. If there is none it is begun, with a
+    /// fresh cluster id, and finished by [`DataDirectory::keep_identity`]; a start that was interrupted in between begins again.
+    pub async fn open(root: &Path, node: BrokerId) -> Result<(DataDirectory, Lock), DataDirectoryError> {
         create_all(root).await?;
         let lock = lock(root).await?;
         let identity_path = root.join("corelane.toml");
@@ -153,7 +153,7 @@ impl DataDirectory {
             create(&root.join(name)).await?;
         }
         sync(root).await?;
-        Ok(DataDirectory { root: root.to_path_buf(), node, cluster, is_new, _lock: lock })
+        Ok((DataDirectory { root: root.to_path_buf(), node, cluster, is_new }, lock))
     }
 
     /// Whether it is being made: it has no identity until [`DataDirectory::keep_identity`].
@@ -349,14 +349,14 @@ mod tests {
         TopicName::new(name).expect("legal")
     }
 
-    async fn open(node: i32) -> Result<DataDirectory, DataDirectoryError> {
+    async fn open(node: i32) -> Result<(DataDirectory, Lock), DataDirectoryError> {
         DataDirectory::open(Path::new("/deep/data"), broker(node)).await
     }
 
     #[test]
     fn the_identity_is_kept_and_checked() {
         on_a_node(async {
-            let fresh = open(NODE).await.expect("made");
+            let (fresh, lock) = open(NODE).await.expect("made");
             assert!(fresh.is_new());
             let begun = Instant::now();
             let held = open(NODE).await.err().expect("locked");
@@ -365,12 +365,12 @@ mod tests {
             assert!(matches!(&held, DataDirectoryError::Locked { holder, .. } if !holder.is_empty()), "{held}");
             fresh.keep_identity().await.expect("kept");
             let cluster = fresh.cluster();
-            drop(fresh);
+            drop(lock);
 
-            let again = open(NODE).await.expect("it is there");
+            let (again, lock) = open(NODE).await.expect("it is there");
             assert!(!again.is_new());
             assert_eq!(again.cluster(), cluster);
-            drop(again);
+            drop(lock);
             assert!(matches!(open(2).await.err(), Some(DataDirectoryError::OtherNode { found: NODE, .. })));
 
             let identity = Path::new("/deep/data/corelane.toml");
@@ -409,7 +409,7 @@ mod tests {
     #[test]
     fn what_is_set_aside_keeps_its_content_and_trash_is_freed() {
         on_a_node(async {
-            let data = open(NODE).await.expect("made");
+            let (data, _lock) = open(NODE).await.expect("made");
             let partition =
                 PartitionDirectory::new(&name("t"), TopicId::from_random(7), PartitionId::new(0).expect("0"));
             for round in 0..2 {

@@ -6,12 +6,12 @@
 
 use std::rc::Rc;
 
-use super::shard::Shard;
+use super::shard::{Shard, at};
 use crate::partition::delete_records_error_code;
-use crate::types::{ErrorCode, Offset, PartitionId, TopicPartition};
+use crate::types::{ErrorCode, Offset, TopicPartition};
 use crate::wire::TopicKey;
 use crate::wire::messages::{
-    DeleteRecordsPartition, DeleteRecordsPartitionResult, DeleteRecordsRequest, DeleteRecordsResponse,
+    DeleteRecordsPartitionResult, DeleteRecordsRequest, DeleteRecordsResponse, DeleteRecordsTopic,
     DeleteRecordsTopicResult,
 };
 
@@ -19,27 +19,30 @@ use crate::wire::messages::{
 const HIGH_WATERMARK: i64 = -1;
 
 pub(super) async fn answer(shard: &Rc<Shard>, request: DeleteRecordsRequest) -> DeleteRecordsResponse {
-    let mut topics = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
-        let mut partitions = Vec::with_capacity(topic.partitions.len());
-        for wanted in &topic.partitions {
-            let result = DeleteRecordsPartitionResult::default().with_partition_index(wanted.partition_index);
-            partitions.push(match delete(shard, &topic.name, wanted).await {
+    let image = shard.image();
+    let mut wanted = Vec::new();
+    for topic in &request.topics {
+        let id = shard.topic_id(&image, TopicKey::Name(&topic.name));
+        wanted.extend(topic.partitions.iter().map(|asked| (at(id, asked.partition_index), asked.offset)));
+    }
+    let deleted = shard.gather(wanted, |shard, at, before| async move { delete(&shard, at, before).await });
+    let mut deleted = deleted.await.into_iter();
+    let describe_topic = |topic: DeleteRecordsTopic| {
+        let partitions = topic.partitions.iter().zip(deleted.by_ref()).map(|(asked, deleted)| {
+            let result = DeleteRecordsPartitionResult::default().with_partition_index(asked.partition_index);
+            match deleted {
                 Ok(start) => result.with_low_watermark(start.value()),
                 Err(code) => result.with_low_watermark(-1).with_error_code(code.code()),
-            });
-        }
-        topics.push(DeleteRecordsTopicResult::default().with_name(topic.name).with_partitions(partitions));
-    }
-    DeleteRecordsResponse::default().with_topics(topics)
+            }
+        });
+        DeleteRecordsTopicResult::default().with_partitions(partitions.collect()).with_name(topic.name)
+    };
+    DeleteRecordsResponse::default().with_topics(request.topics.into_iter().map(describe_topic).collect())
 }
 
-async fn delete(shard: &Rc<Shard>, topic: &str, wanted: &DeleteRecordsPartition) -> Result<Offset, ErrorCode> {
-    let image = shard.image();
-    let topic = shard.topic_id(&image, TopicKey::Name(topic))?;
-    let index = PartitionId::new(wanted.partition_index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    let partition = shard.partition(&image, TopicPartition { topic, partition: index })?;
-    let before = match wanted.offset {
+async fn delete(shard: &Rc<Shard>, at: TopicPartition, before: i64) -> Result<Offset, ErrorCode> {
+    let partition = shard.partition(&shard.image(), at)?;
+    let before = match before {
         HIGH_WATERMARK => partition.high_watermark(),
         offset => Offset::new(offset).ok_or(ErrorCode::OffsetOutOfRange)?,
     };

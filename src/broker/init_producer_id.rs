@@ -13,7 +13,7 @@ pub(super) async fn answer(shard: &Rc<Shard>, request: InitProducerIdRequest) ->
     let id = match request.transactional_id {
         Some(id) if id.is_empty() => Err(ErrorCode::InvalidRequest),
         Some(_) => Err(ErrorCode::InvalidTxnState),
-        None => shard.producer_ids.next(&shard.quorum, shard.node()).await,
+        None => shard.first().producer_ids.next(&shard.first().quorum, shard.node()).await,
     };
     let response = InitProducerIdResponse::default();
     match id {

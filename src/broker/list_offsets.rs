@@ -14,12 +14,12 @@
 
 use std::rc::Rc;
 
-use super::shard::Shard;
+use super::shard::{Shard, at};
 use crate::partition::read_error_code;
-use crate::types::{ErrorCode, LeaderEpoch, PartitionId, Timestamp, TopicPartition};
+use crate::types::{ErrorCode, LeaderEpoch, Timestamp, TopicPartition};
 use crate::wire::TopicKey;
 use crate::wire::messages::{
-    ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
+    ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
     ListOffsetsTopicResponse,
 };
 
@@ -42,27 +42,32 @@ const fn known_from(timestamp: i64) -> i16 {
 }
 
 pub(super) async fn answer(shard: &Rc<Shard>, version: i16, request: ListOffsetsRequest) -> ListOffsetsResponse {
-    let mut topics = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
-        let mut partitions = Vec::with_capacity(topic.partitions.len());
-        for wanted in &topic.partitions {
-            let found = find(shard, version, &topic.name, wanted).await;
-            partitions.push(describe(wanted.partition_index, found));
-        }
-        topics.push(ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(partitions));
+    let image = shard.image();
+    let mut wanted = Vec::new();
+    for topic in &request.topics {
+        let id = shard.topic_id(&image, TopicKey::Name(&topic.name));
+        wanted.extend(topic.partitions.iter().map(|asked| (at(id, asked.partition_index), asked.clone())));
     }
-    ListOffsetsResponse::default().with_topics(topics)
+    let found = shard.gather(wanted, move |shard, at, asked| async move { find(&shard, version, at, &asked).await });
+    let mut found = found.await.into_iter();
+    let describe_topic = |topic: ListOffsetsTopic| {
+        let partitions = topic.partitions.iter().zip(found.by_ref());
+        let partitions = partitions.map(|(asked, found)| describe(asked.partition_index, found)).collect();
+        ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(partitions)
+    };
+    ListOffsetsResponse::default().with_topics(request.topics.into_iter().map(describe_topic).collect())
 }
 
 /// What was found: an offset, and its time and epoch where they are known. `None` where there is no such record.
 type Found = Option<(i64, Option<Timestamp>, Option<LeaderEpoch>)>;
 
-async fn find(shard: &Rc<Shard>, version: i16, topic: &str, wanted: &ListOffsetsPartition) -> Result<Found, ErrorCode> {
-    let image = shard.image();
-    let topic = shard.topic_id(&image, TopicKey::Name(topic))?;
-    let index = PartitionId::new(wanted.partition_index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    let at = TopicPartition { topic, partition: index };
-    let partition = shard.led_partition(&image, at, LeaderEpoch::new(wanted.current_leader_epoch))?;
+async fn find(
+    shard: &Rc<Shard>,
+    version: i16,
+    at: TopicPartition,
+    wanted: &ListOffsetsPartition,
+) -> Result<Found, ErrorCode> {
+    let partition = shard.led_partition(&shard.image(), at, LeaderEpoch::new(wanted.current_leader_epoch))?;
     if version < known_from(wanted.timestamp) {
         return Err(ErrorCode::UnsupportedVersion);
     }

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use uuid::Uuid;
 
 use super::listeners::ListenerId;
-use super::shard::Shard;
+use super::shard::{FIRST, Shard};
 use super::topics;
 use crate::controller::{ClusterImage, Topic};
 use crate::types::{BrokerId, ErrorCode, TopicId, TopicName};
@@ -95,7 +95,8 @@ async fn describe_named(shard: &Rc<Shard>, name: &str, may_create: bool) -> Meta
     if !may_create || !shard.config().auto_create_topics {
         return unknown(ErrorCode::UnknownTopicOrPartition);
     }
-    match topics::create_automatically(shard, &legal).await {
+    let created = shard.call(FIRST, move |first| async move { topics::create_automatically(&first, &legal).await });
+    match created.await {
         Ok(()) => {
             let image = shard.image();
             image

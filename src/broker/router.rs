@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::connection::Connection;
 use super::responses::Response;
-use super::shard::Shard;
+use super::shard::{FIRST, Shard};
 use super::{create_topics, delete_records, delete_topics, fetch, init_producer_id, list_offsets, metadata, produce};
 use crate::runtime::Slice;
 use crate::types::Pieces;
@@ -68,11 +68,18 @@ async fn control(
     let response: wire::Response = match decode_request(header.api, body)? {
         Request::ApiVersions(_) => api_versions::response(version).into(),
         Request::Metadata(request) => metadata::answer(shard, connection.listener(), version, request).await.into(),
-        Request::CreateTopics(request) => create_topics::answer(shard, request).await.into(),
-        Request::DeleteTopics(request) => delete_topics::answer(shard, version, request).await.into(),
+        Request::CreateTopics(request) => {
+            shard.call(FIRST, move |first| async move { create_topics::answer(&first, request).await }).await.into()
+        }
+        Request::DeleteTopics(request) => shard
+            .call(FIRST, move |first| async move { delete_topics::answer(&first, version, request).await })
+            .await
+            .into(),
         Request::ListOffsets(request) => list_offsets::answer(shard, version, request).await.into(),
         Request::DeleteRecords(request) => delete_records::answer(shard, request).await.into(),
-        Request::InitProducerId(request) => init_producer_id::answer(shard, request).await.into(),
+        Request::InitProducerId(request) => {
+            shard.call(FIRST, move |first| async move { init_producer_id::answer(&first, request).await }).await.into()
+        }
     };
     Ok(ready(encode_response(header.api, header.correlation, response)?))
 }

@@ -1,7 +1,7 @@
-//! One core's world: the partitions it leads, the connections it serves, and what its handlers share.
+//! One core's world: the partitions it owns, the connections it serves, and what its handlers share.
 //!
 //! Everything hangs off this object and nothing off the process. Partitions are found by topic id and index; names are looked
-//! up in the cluster's image, so that there is one truth about them.
+//! up in the cluster's image, so that there is one truth about them. Image and owners come from the first shard.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -11,20 +11,27 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 
+use super::admissions::{Admissions, ConnectionLimits};
 use super::connection::Connection;
 use super::data_directory::DataDirectory;
+use super::fetch::across::AskedFetches;
+use super::first::First;
 use super::listeners::{Endpoint, ListenerId};
+use super::mail::{Post, View};
+use super::owners::Owners;
 use super::produce::ProduceAnswer;
-use super::producer_ids::ProducerIds;
+use super::produce::lanes::Lanes;
 use crate::config::BrokerConfig;
 use crate::controller::ClusterImage;
 use crate::partition::Partition;
-use crate::quorum::Quorum;
 use crate::record::Decompressors;
 use crate::runtime::sync::Notify;
 use crate::storage::Storage;
-use crate::types::{BrokerId, ClusterId, ErrorCode, LeaderEpoch, PartitionId, TopicId, TopicPartition};
+use crate::types::{BrokerId, ClusterId, ErrorCode, LeaderEpoch, PartitionId, ShardId, TopicId, TopicPartition};
 use crate::wire::TopicKey;
+
+/// The shard that has the metadata log, accepts connections and starts and stops the others.
+pub(super) const FIRST: ShardId = ShardId(0);
 
 /// Share of a shard's memory for requests in flight, in percent.
 const REQUEST_MEMORY_PERCENT: u64 = 15;
@@ -41,7 +48,7 @@ pub(super) struct Limits {
 
 impl Limits {
     pub(super) fn new(config: &BrokerConfig) -> Limits {
-        let requests = config.memory_bytes / 100 * REQUEST_MEMORY_PERCENT;
+        let requests = config.memory_bytes / u64::from(config.shards) / 100 * REQUEST_MEMORY_PERCENT;
         let frame = config.request_bytes_max.min(requests / 2);
         Limits { frame_bytes_max: usize::try_from(frame).unwrap_or(usize::MAX) }
     }
@@ -54,58 +61,100 @@ pub(super) type TopicPartitions = Vec<Option<Rc<Partition>>>;
 pub(super) struct Shard {
     pub(super) data: DataDirectory,
     pub(super) storage: Rc<Storage>,
-    pub(super) quorum: Quorum,
-    pub(super) producer_ids: ProducerIds,
+    pub(super) post: Post,
+    pub(super) admissions: Admissions,
+    /// What other shards have asked for and wait for.
+    pub(super) asked_fetches: AskedFetches,
+    pub(super) produce_lanes: Lanes,
     pub(super) decompressors: RefCell<Decompressors>,
     /// Where answers to Produce and Fetch are encoded; pieces of it are split off.
     pub(super) response_buffer: RefCell<BytesMut>,
     /// Answers to Produce that have been sent, emptied, for the next ones.
     #[expect(clippy::vec_box, reason = "they go on to the next connection in their boxes")]
     pub(super) spare_answers: RefCell<Vec<Box<ProduceAnswer>>>,
-    /// Called when there may be something to do about deleted topics.
-    pub(super) trash: Notify,
-    config: Rc<BrokerConfig>,
+    /// Called when the shard is to leave the mesh.
+    pub(super) ended: Notify,
+    first: Option<First>,
+    config: Arc<BrokerConfig>,
     limits: Limits,
     endpoints: Vec<Endpoint>,
+    image: RefCell<Arc<ClusterImage>>,
+    owners: RefCell<Owners>,
     partitions: RefCell<BTreeMap<TopicId, TopicPartitions>>,
     connections: RefCell<BTreeMap<u64, Rc<Connection>>>,
     next_connection: Cell<u64>,
+    next_ticket: Cell<u64>,
     draining: Cell<bool>,
     drained: Notify,
 }
 
 /// What a shard is made of.
 pub(super) struct Parts {
-    pub(super) config: Rc<BrokerConfig>,
-    pub(super) data: DataDirectory,
+    pub(super) config: Arc<BrokerConfig>,
     pub(super) storage: Rc<Storage>,
-    pub(super) quorum: Quorum,
+    pub(super) post: Post,
+    pub(super) admissions: Admissions,
+    pub(super) first: Option<First>,
+    pub(super) setup: Setup,
+}
+
+/// What the first shard tells every shard when it begins.
+#[derive(Clone)]
+pub(super) struct Setup {
+    pub(super) data: DataDirectory,
     pub(super) endpoints: Vec<Endpoint>,
+    pub(super) image: Arc<ClusterImage>,
+    pub(super) owners: Owners,
 }
 
 impl Shard {
     pub(super) fn new(parts: Parts) -> Rc<Shard> {
+        let Parts { config, storage, post, admissions, first, setup } = parts;
         Rc::new(Shard {
-            limits: Limits::new(&parts.config),
-            config: parts.config,
-            data: parts.data,
-            storage: parts.storage,
-            quorum: parts.quorum,
-            endpoints: parts.endpoints,
-            producer_ids: ProducerIds::default(),
+            limits: Limits::new(&config),
+            config,
+            data: setup.data,
+            storage,
+            post,
+            admissions,
+            asked_fetches: AskedFetches::default(),
+            produce_lanes: Lanes::default(),
+            first,
+            endpoints: setup.endpoints,
+            image: RefCell::new(setup.image),
+            owners: RefCell::new(setup.owners),
             decompressors: RefCell::new(Decompressors::new()),
             response_buffer: RefCell::new(BytesMut::with_capacity(RESPONSE_BUFFER_BYTES)),
             spare_answers: RefCell::default(),
-            trash: Notify::new(),
+            ended: Notify::new(),
             partitions: RefCell::default(),
             connections: RefCell::default(),
             next_connection: Cell::new(0),
+            next_ticket: Cell::new(0),
             draining: Cell::new(false),
             drained: Notify::new(),
         })
     }
 
-    pub(super) fn config(&self) -> &Rc<BrokerConfig> {
+    /// Which shard this is.
+    pub(super) fn id(&self) -> ShardId {
+        self.post.shard()
+    }
+
+    /// How many shards the broker has.
+    pub(super) fn shards(&self) -> u16 {
+        self.config.shards
+    }
+
+    /// What only the first shard has.
+    ///
+    /// # Panics
+    /// On another shard.
+    pub(super) fn first(&self) -> &First {
+        self.first.as_ref().expect("what changes the cluster runs on the first shard")
+    }
+
+    pub(super) fn config(&self) -> &Arc<BrokerConfig> {
         &self.config
     }
 
@@ -123,7 +172,50 @@ impl Shard {
 
     /// The cluster as this shard knows it.
     pub(super) fn image(&self) -> Arc<ClusterImage> {
-        self.quorum.image()
+        self.image.borrow().clone()
+    }
+
+    /// Knows the cluster by `view` from now on; one that is older than what is known only adds its new topics.
+    pub(super) fn see(&self, view: &View) {
+        let mut owners = self.owners.borrow_mut();
+        for (topic, first) in view.placed.iter() {
+            owners.learn(*topic, *first);
+        }
+        let mut image = self.image.borrow_mut();
+        if view.image.version() >= image.version() {
+            *image = view.image.clone();
+        }
+    }
+
+    /// Which shards own which partitions.
+    pub(super) fn owners(&self) -> &RefCell<Owners> {
+        &self.owners
+    }
+
+    /// The shard that owns `at`, if this broker has it.
+    ///
+    /// # Errors
+    /// `LeaderNotAvailable` while the topic is new; `UnknownTopicOrPartition` if there is no such topic.
+    pub(super) fn owner(&self, at: TopicPartition) -> Result<ShardId, ErrorCode> {
+        self.owners.borrow().owner(at).ok_or_else(|| match self.image.borrow().topic(at.topic) {
+            Some(_) => ErrorCode::LeaderNotAvailable,
+            None => ErrorCode::UnknownTopicOrPartition,
+        })
+    }
+
+    /// A number that no other request of this shard has.
+    pub(super) fn next_ticket(&self) -> u64 {
+        let ticket = self.next_ticket.get();
+        self.next_ticket.set(ticket + 1);
+        ticket
+    }
+
+    /// How many connections may be open.
+    pub(super) fn connection_limits(&self) -> ConnectionLimits {
+        ConnectionLimits {
+            all: self.config.connections_max as usize,
+            per_address: self.config.connections_per_address_max as usize,
+        }
     }
 
     /// Where clients of `listener` reach `broker`.
@@ -253,6 +345,12 @@ impl Shard {
             self.drained.notified().await;
         }
     }
+}
+
+/// The partition of a request: the topic as it was found, and the index as the client gave it.
+pub(super) fn at(topic: Result<TopicId, ErrorCode>, index: i32) -> Result<TopicPartition, ErrorCode> {
+    let partition = PartitionId::new(index).ok_or(ErrorCode::UnknownTopicOrPartition);
+    topic.and_then(|topic| Ok(TopicPartition { topic, partition: partition? }))
 }
 
 fn entries_after<T>(

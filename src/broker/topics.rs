@@ -15,17 +15,18 @@ use thiserror::Error;
 use tracing::{error, info, warn};
 
 use super::data_directory::{DataDirectoryError, PartitionDirectory};
-use super::shard::Shard;
+use super::shard::{FIRST, Shard};
 use crate::config::TopicConfig;
 use crate::controller::{
-    CreateTopic, CreateTopicError, CreateTopics, CreatedTopic, DeleteTopic, DeletedTopicResult, Topic, TopicRules,
+    CreateTopic, CreateTopicError, CreateTopics, CreatedTopic, DeleteTopic, DeletedTopic, DeletedTopicResult, Topic,
+    TopicRules,
 };
 use crate::partition::{Partition, log_options};
 use crate::quorum::ProposeError;
 use crate::runtime::directory;
 use crate::runtime::{Class, random_u128, spawn};
 use crate::storage::{Log, OpenError, RecoveryCase};
-use crate::types::{ErrorCode, PartitionId, TopicId, TopicName, TopicPartition};
+use crate::types::{ErrorCode, PartitionId, ShardId, TopicId, TopicName, TopicPartition};
 
 /// Partitions of one topic at most. Each costs a directory, a segment and about 20 KiB of memory.
 const TOPIC_PARTITIONS_MAX: usize = 100_000;
@@ -60,6 +61,17 @@ pub(super) struct Opened {
     pub(super) failed: usize,
 }
 
+impl Opened {
+    /// What two starts found together.
+    fn and(self, other: Opened) -> Opened {
+        Opened {
+            partitions: self.partitions + other.partitions,
+            recovered: self.recovered + other.recovered,
+            failed: self.failed + other.failed,
+        }
+    }
+}
+
 /// The code that a client is answered with when its change is not committed.
 pub(super) fn propose_error_code(error: &ProposeError) -> ErrorCode {
     match error {
@@ -84,16 +96,29 @@ pub(super) fn check_config(shard: &Shard, key: &str, value: &str) -> Result<(), 
     shard.config().topic([(key, value)]).map(drop).map_err(|error| error.to_string())
 }
 
-/// Opens every partition of the image that lies on this broker, and puts right what an interrupted change left behind.
+/// Opens every partition of the image that lies on this broker, each on the shard that owns it, and puts right what an
+/// interrupted change left behind. On the first shard.
 pub(super) async fn open_all(shard: &Rc<Shard>) -> Result<Opened, DataDirectoryError> {
     sort_out(shard).await?;
-    let image = shard.image();
-    let mut wanted = Vec::new();
-    for topic in image.topics() {
-        let here = topic.partitions.iter().filter(|partition| partition.replicas.contains(&shard.node()));
-        wanted.extend(here.map(|partition| (topic.clone(), partition.index)));
-    }
-    Ok(open_concurrently(shard, wanted).await)
+    let opened = shard.call_all(|shard| async move {
+        let image = shard.image();
+        let wanted = image.topics().flat_map(|topic| missing(&shard, topic)).collect();
+        open_concurrently(&shard, wanted).await
+    });
+    Ok(opened.await.into_iter().fold(Opened::default(), Opened::and))
+}
+
+/// The partitions of a topic that belong on this shard and are not served yet.
+fn missing(shard: &Shard, topic: &Arc<Topic>) -> Vec<(Arc<Topic>, PartitionId)> {
+    let is_missing = |index| {
+        let at = TopicPartition { topic: topic.id, partition: index };
+        shard.owner(at) == Ok(shard.id()) && !shard.serves(at.topic, at.partition)
+    };
+    let here = topic.partitions.iter().filter(|partition| partition.replicas.contains(&shard.node()));
+    here.map(|partition| partition.index)
+        .filter(|index| is_missing(*index))
+        .map(|index| (topic.clone(), index))
+        .collect()
 }
 
 async fn open_concurrently(shard: &Rc<Shard>, wanted: Vec<(Arc<Topic>, PartitionId)>) -> Opened {
@@ -153,33 +178,48 @@ fn topic_config(shard: &Shard, topic: &Topic) -> Result<TopicConfig, TopicError>
     shard.config().topic(&topic.configs).map_err(|error| TopicError::Config(error.to_string()))
 }
 
-/// Creates topics: decided, committed, and their partitions made. Answers topic by topic.
+/// Creates topics: decided, committed, and their partitions made. Answers topic by topic. On the first shard.
 pub(super) async fn create(shard: &Rc<Shard>, request: CreateTopics) -> Result<Vec<Creation>, ProposeError> {
     let rules = rules(shard);
     let decider = shard.clone();
     let validate_only = request.validate_only;
-    let created = shard
-        .quorum
-        .propose_with(move |controller| {
-            controller.create_topics(&request, &rules, &|key, value| check_config(&decider, key, value))
-        })
-        .await?;
+    let first = shard.first();
+    let created = first.quorum.propose_with(move |controller| {
+        controller.create_topics(&request, &rules, &|key, value| check_config(&decider, key, value))
+    });
+    let created = created.await?;
     if !validate_only {
-        for topic in created.iter().filter_map(|(_, result)| result.as_ref().ok()) {
-            open_new(shard, topic.id).await;
-        }
+        let made = created.iter().filter_map(|(_, result)| result.as_ref().ok());
+        let placed = made.map(|topic| (topic.id, shard.owners().borrow_mut().place(topic.id, topic.partitions)));
+        open_new(shard, placed.collect()).await;
     }
     Ok(created)
 }
 
-/// Makes the partitions of a topic that was just created.
-async fn open_new(shard: &Rc<Shard>, id: TopicId) {
-    let image = shard.image();
-    // Deleted again in the meantime: nothing to make.
-    let Some(topic) = image.topic(id) else { return };
-    let here = topic.partitions.iter().filter(|partition| partition.replicas.contains(&shard.node()));
-    let missing = here.filter(|partition| !shard.serves(id, partition.index));
-    open_concurrently(shard, missing.map(|partition| (topic.clone(), partition.index)).collect()).await;
+/// Makes the partitions of topics that were just created, each on its shard.
+async fn open_new(shard: &Rc<Shard>, placed: Vec<(TopicId, ShardId)>) {
+    let ids: Vec<TopicId> = placed.iter().map(|(topic, _)| *topic).collect();
+    shard.first().opening.borrow_mut().extend(&ids);
+    shard.publish(placed).await;
+    open_missing(shard, ids.clone()).await;
+    let first = shard.first();
+    first.opening.borrow_mut().retain(|topic| !ids.contains(topic));
+    // What was deleted again in the meantime has waited for this.
+    first.trash.notify();
+}
+
+/// Opens the partitions of these topics that are not served yet, each on its shard.
+async fn open_missing(shard: &Rc<Shard>, ids: Vec<TopicId>) {
+    let opened = shard.call_all(move |shard| {
+        let ids = ids.clone();
+        async move {
+            let image = shard.image();
+            let topics = ids.iter().filter_map(|id| image.topic(*id));
+            let wanted = topics.flat_map(|topic| missing(&shard, topic)).collect();
+            open_concurrently(&shard, wanted).await;
+        }
+    });
+    opened.await;
 }
 
 /// Creates a topic with the broker's defaults, since a client asked for it. The answer to the client while it is made is
@@ -201,25 +241,29 @@ pub(super) async fn create_automatically(shard: &Rc<Shard>, name: &TopicName) ->
     }
 }
 
-/// Deletes topics: decided, committed, no longer served. Their files go in the background.
+/// Deletes topics: decided, committed, no longer served. Their files go in the background. On the first shard.
 pub(super) async fn delete(
     shard: &Rc<Shard>,
     request: Vec<DeleteTopic>,
 ) -> Result<Vec<DeletedTopicResult>, ProposeError> {
-    let deleted = shard.quorum.propose_with(move |controller| controller.delete_topics(&request)).await?;
-    shard.trash.notify();
+    let deleted = shard.change(move |controller| controller.delete_topics(&request)).await?;
+    shard.first().trash.notify();
     Ok(deleted)
 }
 
-/// Removes the files of deleted topics, whenever there are some; runs as long as the shard.
+/// Removes the files of deleted topics, whenever there are some; runs as long as the first shard.
 pub(super) async fn remove_deleted(shard: Rc<Shard>) {
+    let first = shard.first();
     loop {
-        shard.trash.notified().await;
+        first.trash.notified().await;
         if shard.is_draining() {
             return;
         }
         let image = shard.image();
-        for deleted in image.deleted_topics().filter(|topic| topic.brokers.contains(&shard.node())) {
+        let is_due = |topic: &&Arc<DeletedTopic>| {
+            topic.brokers.contains(&shard.node()) && !first.opening.borrow().contains(&topic.id)
+        };
+        for deleted in image.deleted_topics().filter(is_due) {
             if let Err(error) = remove(&shard, deleted.id, &deleted.name).await {
                 error!(topic = %deleted.name, %error, "the files of a deleted topic are not removed yet");
             }
@@ -231,6 +275,30 @@ pub(super) async fn remove_deleted(shard: Rc<Shard>) {
 }
 
 async fn remove(shard: &Rc<Shard>, id: TopicId, name: &TopicName) -> Result<(), DataDirectoryError> {
+    let removed = shard.call_all({
+        let name = name.clone();
+        move |shard| {
+            let name = name.clone();
+            async move { remove_partitions(&shard, id, &name).await }
+        }
+    });
+    let mut partitions = 0;
+    for removed in removed.await {
+        partitions += removed?;
+    }
+    shard.owners().borrow_mut().forget(id, partitions);
+    let node = shard.node();
+    match shard.change(move |controller| controller.files_removed(id, node)).await {
+        Ok(()) => info!(topic = %name, %id, "topic removed"),
+        Err(error) => warn!(topic = %name, %error, "the end of a removal is not recorded; the next start repeats it"),
+    }
+    Ok(())
+}
+
+/// Serves the partitions of a deleted topic that this shard owns no more, and moves their files out of the way; how many
+/// there were.
+async fn remove_partitions(shard: &Rc<Shard>, id: TopicId, name: &TopicName) -> Result<usize, DataDirectoryError> {
+    let mut count = 0;
     for partition in shard.remove_topic(id).into_iter().flatten() {
         partition.delete();
         if let Err(error) = partition.log().clone().close().await {
@@ -238,13 +306,12 @@ async fn remove(shard: &Rc<Shard>, id: TopicId, name: &TopicName) -> Result<(), 
         }
         let directory = PartitionDirectory::new(name, id, partition.id().partition);
         shard.data.discard(&directory).await?;
+        count += 1;
     }
-    let node = shard.node();
-    match shard.quorum.propose_with(move |controller| controller.files_removed(id, node)).await {
-        Ok(()) => info!(topic = %name, %id, "topic removed"),
-        Err(error) => warn!(topic = %name, %error, "the end of a removal is not recorded; the next start repeats it"),
+    if shard.id() != FIRST {
+        shard.owners().borrow_mut().forget(id, 0);
     }
-    Ok(())
+    Ok(count)
 }
 
 /// At start: moves the directories of deleted topics to `trash` and unexplained ones to `lost`.
@@ -270,10 +337,10 @@ async fn sort_out(shard: &Rc<Shard>) -> Result<(), DataDirectoryError> {
     let node = shard.node();
     for deleted in image.deleted_topics().filter(|topic| topic.brokers.contains(&node)) {
         let id = deleted.id;
-        if let Err(error) = shard.quorum.propose_with(move |controller| controller.files_removed(id, node)).await {
+        if let Err(error) = shard.change(move |controller| controller.files_removed(id, node)).await {
             warn!(topic = %deleted.name, %error, "the end of a removal is not recorded");
         }
     }
-    shard.trash.notify();
+    shard.first().trash.notify();
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use tracing::warn;
 
-use super::shard::Shard;
+use super::shard::{FIRST, Shard};
 use super::topics;
 use crate::runtime::{Class, Duration, Instant, sleep, spawn, yield_now};
 
@@ -27,12 +27,16 @@ pub(super) fn start(shard: &Rc<Shard>) {
     spawn(Class::Background, retention(shard.clone()));
     spawn(Class::Background, checkpoints(shard.clone()));
     spawn(Class::Background, idle_connections(shard.clone()));
-    spawn(Class::Background, topics::remove_deleted(shard.clone()));
+    if shard.id() == FIRST {
+        spawn(Class::Background, topics::remove_deleted(shard.clone()));
+    }
 }
 
 /// Ends what waits for a call.
 pub(super) fn stop(shard: &Rc<Shard>) {
-    shard.trash.notify();
+    if shard.id() == FIRST {
+        shard.first().trash.notify();
+    }
 }
 
 async fn retention(shard: Rc<Shard>) {

@@ -56,6 +56,9 @@ pub struct ServeArguments {
     /// The address that clients are told (advertised.listeners; that of --listen)
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Option<String>,
+    /// The shards, each with a part of the partitions (shards; one for each core)
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    shards: Option<String>,
     /// The id of this broker in its cluster (node.id; 1)
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     node_id: Option<String>,
@@ -111,8 +114,8 @@ pub fn parse(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -
 }
 
 impl ServeArguments {
-    /// Merges flags, `--set`, the file and the defaults for `shards` shards on this machine.
-    pub fn load(&self, shards: u16) -> Result<BrokerConfig, UsageError> {
+    /// Merges flags, `--set`, the file and the defaults for this machine.
+    pub fn load(&self) -> Result<BrokerConfig, UsageError> {
         let mut settings = Settings::new();
         if let Some(path) = &self.config {
             let text = startup::read_text(path);
@@ -127,11 +130,13 @@ impl ServeArguments {
             ("--listen", &keys::LISTENERS, &self.listen),
             ("--advertise", &keys::ADVERTISED_LISTENERS, &self.advertise),
             ("--node-id", &keys::NODE_ID, &self.node_id),
+            ("--shards", &keys::SHARDS, &self.shards),
         ] {
             if let Some(value) = value {
                 settings.add_flag(flag, key, value)?;
             }
         }
+        let shards = settings.shards().unwrap_or_else(|| u16::try_from(startup::cores()).unwrap_or(u16::MAX).min(1024));
         let memory = startup::memory();
         let default = memory_bytes_default(memory.machine_bytes, memory.cgroup_bytes, shards);
         Ok(BrokerConfig::new(settings, shards, default)?)

@@ -14,7 +14,7 @@ fn serve(arguments: &[&str]) -> ServeArguments {
 }
 
 fn load(arguments: &[&str]) -> Result<BrokerConfig, UsageError> {
-    serve(arguments).load(1)
+    serve(arguments).load()
 }
 
 /// A file below the directory of temporary files, removed when dropped.
@@ -33,8 +33,7 @@ fn no_subcommand_is_serve() {
 #[test]
 fn what_does_not_work_yet_is_no_option() {
     for arguments in [
-        &["--shards", "2"][..],
-        &["serve", "--admin-listen", "localhost:1"],
+        &["serve", "--admin-listen", "localhost:1"][..],
         &["serve", "--controllers", "1@localhost:1"],
         &["check"],
         &["serve", "--node-id"],
@@ -54,7 +53,7 @@ fn help_and_version_are_printed() {
         other => panic!("{arguments:?}: {other:?}"),
     };
     assert_eq!(printed(&["version"]), format!("corelane {}\n", env!("CARGO_PKG_VERSION")));
-    for option in ["--config", "--set", "--data-dir", "--listen", "--advertise", "--node-id"] {
+    for option in ["--config", "--set", "--data-dir", "--listen", "--advertise", "--node-id", "--shards"] {
         assert!(printed(&["serve", "--help"]).contains(option), "{option}");
     }
 }

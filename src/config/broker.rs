@@ -54,6 +54,8 @@ pub struct BrokerConfig {
     pub listeners: Vec<Listener>,
     /// The data directory (`log.dirs`).
     pub data_dir: PathBuf,
+    /// Shards, each with a part of the partitions (`shards`).
+    pub shards: u16,
     /// Bytes of memory for all shards together (`memory.bytes`).
     pub memory_bytes: u64,
     /// The form of log lines (`log.format`).
@@ -68,6 +70,8 @@ pub struct BrokerConfig {
     pub connection_idle_max: Duration,
     /// Client connections at most (`max.connections`).
     pub connections_max: u32,
+    /// Client connections from one address at most (`max.connections.per.ip`).
+    pub connections_per_address_max: u32,
     /// Whether a request may create a topic (`auto.create.topics.enable`).
     pub auto_create_topics: bool,
     /// Partitions of a new topic (`num.partitions`).
@@ -96,6 +100,7 @@ impl BrokerConfig {
             node_id: i32::try_from(read.number(&keys::NODE_ID)).ok().and_then(BrokerId::new).expect("in its range"),
             listeners: read.listeners()?,
             data_dir: read.data_dir()?,
+            shards,
             memory_bytes: read.memory_bytes(shards, memory_bytes_default)?,
             log_format: if read.word(&keys::LOG_FORMAT) == "json" { LogFormat::Json } else { LogFormat::Text },
             log_level: match read.word(&keys::LOG_LEVEL) {
@@ -109,6 +114,7 @@ impl BrokerConfig {
             request_bytes_max: read.number(&keys::SOCKET_REQUEST_MAX_BYTES),
             connection_idle_max: read.millis(&keys::CONNECTIONS_MAX_IDLE_MS),
             connections_max: read.number_u32(&keys::MAX_CONNECTIONS),
+            connections_per_address_max: read.number_u32(&keys::MAX_CONNECTIONS_PER_IP),
             auto_create_topics: read.value(&keys::AUTO_CREATE_TOPICS_ENABLE) == Value::Boolean(true),
             partitions_default: NonZeroU32::new(read.number_u32(&keys::NUM_PARTITIONS)).expect("in its range"),
             replication_factor_default: u16::try_from(read.number(&keys::DEFAULT_REPLICATION_FACTOR))

@@ -47,6 +47,10 @@ keys! {
     /// The data directory. Exactly one: partitions are spread over shards, not over directories.
     LOG_DIRS = { name: "log.dirs", kind: Kind::List, default: Some("./data") };
 
+    /// The shards: executors that each own a part of the partitions, one on a core. More than there are cores share them.
+    /// Not set: one for each core. Any number serves any data directory. Not a key of Kafka's.
+    SHARDS = { name: "shards", kind: Kind::int(1, 1024, Unit::Count) };
+
     /// The memory that shards plan with: 45 % of it are append buffers, which are the cache of recent records too, and a
     /// request may take 7.5 %. Not set: half of the memory of the machine or of its cgroup, at most 1 GiB for each shard and
     /// at least 64 MiB for each shard.
@@ -88,6 +92,14 @@ keys! {
     /// The greatest number of client connections; further ones are closed at once. Kafka's default is 2147483647; here it
     /// is finite.
     MAX_CONNECTIONS = { name: "max.connections", kind: Kind::int(1, INT_MAX, Unit::Count), default: Some("10000") };
+
+    /// The greatest number of client connections from one address; further ones are closed at once. Kafka's default is
+    /// 2147483647; here it is finite.
+    MAX_CONNECTIONS_PER_IP = {
+        name: "max.connections.per.ip",
+        kind: Kind::int(0, INT_MAX, Unit::Count),
+        default: Some("8000"),
+    };
 
     // Topics.
 

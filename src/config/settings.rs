@@ -212,6 +212,14 @@ impl Settings {
     pub fn is_set(&self, key: &'static Key) -> bool {
         self.values.contains_key(key.name)
     }
+
+    /// The number of shards that was asked for, if any was.
+    pub fn shards(&self) -> Option<u16> {
+        match self.value(&keys::SHARDS)?.0 {
+            Value::Number(number) => Some(u16::try_from(number).expect("in its range")),
+            other => unreachable!("{} is a number, not {other}", keys::SHARDS.name),
+        }
+    }
 }
 
 /// The number in milliseconds; −1, "no limit", stays.

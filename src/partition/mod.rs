@@ -31,7 +31,7 @@ use crate::storage::{
 use crate::types::{ErrorCode, LeaderEpoch, Offset, Timestamp, TopicName, TopicPartition};
 
 pub use options::{log_options, storage_options};
-pub use waits::{ParkedFetch, Parking};
+pub use waits::{MissingBytes, ParkedFetch, Parking};
 
 use options::produce_rules;
 use waits::Waits;

@@ -35,8 +35,8 @@ pub fn log_options(topic: &TopicConfig, broker: &BrokerConfig) -> LogOptions {
 }
 
 /// The options that the logs of one shard share.
-pub fn storage_options(broker: &BrokerConfig, shards: u16) -> StorageOptions {
-    let append = broker.memory_bytes / u64::from(shards) / 100 * APPEND_MEMORY_PERCENT;
+pub fn storage_options(broker: &BrokerConfig) -> StorageOptions {
+    let append = broker.memory_bytes / u64::from(broker.shards) / 100 * APPEND_MEMORY_PERCENT;
     StorageOptions {
         tail_bytes_max: usize::try_from(append).unwrap_or(usize::MAX),
         free_bytes_min: broker.disk_reserve_bytes,

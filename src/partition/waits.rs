@@ -10,6 +10,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Poll, Waker};
 
 use crate::runtime::sync::Notify;
@@ -22,17 +24,31 @@ struct CommitWait {
     waker: Waker,
 }
 
-/// A fetch that waits for bytes, of any of its partitions together.
+/// The bytes that a fetch misses to its minimum, counted by all shards on which it waits.
+pub type MissingBytes = Arc<AtomicU64>;
+
+/// A fetch that waits on this shard for bytes, of any of its partitions together.
 #[derive(Default)]
 pub struct ParkedFetch {
-    missing_bytes: Cell<u64>,
+    missing_bytes: MissingBytes,
     ready: Notify,
 }
 
 impl ParkedFetch {
     /// A fetch that misses `bytes` bytes (at least one) to its minimum.
     pub fn new(bytes: u64) -> Rc<ParkedFetch> {
-        Rc::new(ParkedFetch { missing_bytes: Cell::new(bytes.max(1)), ready: Notify::new() })
+        ParkedFetch::sharing(Arc::new(AtomicU64::new(bytes.max(1))))
+    }
+
+    /// The part of a fetch that waits here; `missing_bytes` is that of its other parts too. The part whose bytes are the last
+    /// missing ones is the one that becomes ready.
+    pub fn sharing(missing_bytes: MissingBytes) -> Rc<ParkedFetch> {
+        Rc::new(ParkedFetch { missing_bytes, ready: Notify::new() })
+    }
+
+    /// Makes the fetch ready, whatever is missing.
+    pub fn hurry(&self) {
+        self.ready.notify();
     }
 
     /// Waits until the bytes have arrived, or something else happened that the client should see.
@@ -42,9 +58,10 @@ impl ParkedFetch {
 
     /// So many bytes arrived: the fetch is ready once none are missing.
     pub fn arrived(&self, bytes: u64) {
-        let missing = self.missing_bytes.get().saturating_sub(bytes);
-        self.missing_bytes.set(missing);
-        if missing == 0 {
+        // Nothing is published by this counter: the records are read on the shard that appended them.
+        let subtract = |missing: u64| Some(missing.saturating_sub(bytes));
+        let before = self.missing_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, subtract);
+        if before.is_ok_and(|before| before <= bytes) {
             self.ready.notify();
         }
     }

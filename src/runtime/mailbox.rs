@@ -224,6 +224,19 @@ pub struct Pending<Q: Send + 'static, R: Send + 'static> {
     slot: Option<u32>,
 }
 
+impl<Q: Send + 'static, R: Send + 'static> Pending<Q, R> {
+    /// Takes the reply if it is there, as awaiting would give it.
+    ///
+    /// # Panics
+    /// If it was taken before.
+    pub fn try_take(&mut self) -> Option<Option<R>> {
+        match Pin::new(self).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(reply) => Some(reply),
+            Poll::Pending => None,
+        }
+    }
+}
+
 impl<Q: Send + 'static, R: Send + 'static> Future for Pending<Q, R> {
     type Output = Option<R>;
 

@@ -80,7 +80,53 @@ pub async fn connect(address: SocketAddr) -> io::Result<Stream> {
     Ok(Stream { handle })
 }
 
+/// A connection on its way from one shard to another: bound to neither. Dropping it closes it (in the simulator only the
+/// end of its process does).
+pub struct DetachedStream {
+    handle: DetachedHandle,
+}
+
+enum DetachedHandle {
+    Real(real::DetachedStream),
+    Sim(sim::DetachedStream),
+}
+
+impl DetachedStream {
+    /// The other end.
+    pub fn peer_address(&self) -> SocketAddr {
+        match &self.handle {
+            DetachedHandle::Real(stream) => stream.peer_address(),
+            DetachedHandle::Sim(stream) => stream.peer_address(),
+        }
+    }
+
+    /// Binds the connection to the calling shard.
+    ///
+    /// # Panics
+    /// In another world than the one that it was detached in.
+    pub fn attach(self) -> Stream {
+        let handle = match (current(), self.handle) {
+            (Backend::Real(shard), DetachedHandle::Real(stream)) => StreamHandle::Real(shard.attach(stream)),
+            (Backend::Sim(shard), DetachedHandle::Sim(stream)) => StreamHandle::Sim(shard.attach(stream)),
+            _ => unreachable!("a connection stays in its world"),
+        };
+        Stream { handle }
+    }
+}
+
 impl Stream {
+    /// Takes the connection from its shard, so that another one can [attach](DetachedStream::attach) it.
+    ///
+    /// # Panics
+    /// If there is another handle, or an operation under way.
+    pub fn detach(self) -> DetachedStream {
+        let handle = match self.handle {
+            StreamHandle::Real(stream) => DetachedHandle::Real(stream.detach()),
+            StreamHandle::Sim(stream) => DetachedHandle::Sim(stream.detach()),
+        };
+        DetachedStream { handle }
+    }
+
     /// The other end.
     pub fn peer_address(&self) -> SocketAddr {
         match &self.handle {

@@ -31,6 +31,20 @@ pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get())
 }
 
+/// The number of the `index`-th core that this process may use (sched_getaffinity(2)); `None` if there are fewer.
+#[allow(unsafe_code)]
+pub fn core(index: usize) -> Option<usize> {
+    // SAFETY: a C struct of integers, for which all zeros is a value.
+    let mut allowed: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: writes at most the given size into the set, which is that large; 0 is the calling thread.
+    if unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut allowed) } != 0 {
+        return None;
+    }
+    let bits = 8 * size_of::<libc::cpu_set_t>();
+    // SAFETY: the bit lies within the set.
+    (0..bits).filter(|core| unsafe { libc::CPU_ISSET(*core, &allowed) }).nth(index)
+}
+
 /// What limits the memory of this process, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MachineMemory {
@@ -92,6 +106,13 @@ mod tests {
         assert_eq!(memory_total("MemTotal:       16 kB\nMemFree: 1 kB\n"), Some(16 * 1024));
         assert_eq!(memory_total("MemFree: 1 kB\n"), None);
         assert!(memory().machine_bytes > 0);
+    }
+
+    #[test]
+    fn every_core_has_a_number() {
+        let cores: Vec<usize> = (0..).map_while(core).collect();
+        assert!(!cores.is_empty() && cores.is_sorted_by(|one, other| one < other));
+        assert!(cores.len() >= super::cores(), "a quota only lowers the number");
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Whole brokers in a simulated machine, served over simulated sockets, through power cuts, kills and stops.
+//! Whole brokers of several shards in a simulated machine, served over simulated sockets, through power cuts, kills and stops.
+//! Every life has a number of shards of its own, on the data of the ones before.
 //!
 //! The driver gives the broker lives; clients work through them and write the history. In the end everything is healed, every
 //! client brings what it has open to its end, and all of every partition is read back and compared. Nothing of the broker is
@@ -9,7 +10,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use corelane::broker::{ListenerPlan, StartError, serve};
+use corelane::broker::{Broker, ListenerPlan, StartError};
 use corelane::config::{BrokerConfig, Settings};
 use corelane::runtime::Duration;
 use corelane::runtime::sim::{DiskFaults, NodeId, PerMillion, PowerCut, Random, Simulation, SimulationOptions, Stuck};
@@ -29,12 +30,14 @@ use crate::scratch;
 use crate::totals::Totals;
 
 const SHARD: ShardId = ShardId(0);
+/// Shards of a broker at most.
+const SHARDS_MAX: u16 = 4;
 const PORT: u16 = 9092;
 /// Acknowledged batches of a seed at least.
 const APPENDS_MIN: u64 = 500;
 const LIVES_MAX: u64 = 300;
 const DISK_BYTES: u64 = 512 << 20;
-const MEMORY_BYTES: u64 = 64 << 20;
+const MEMORY_BYTES: u64 = SHARDS_MAX as u64 * (64 << 20);
 /// How long a broker may take to start.
 const START_MAX: Duration = Duration::from_secs(30);
 /// How long clients may take to bring what is open to its end once all is well.
@@ -67,6 +70,11 @@ struct BrokerWorld {
 struct Life {
     ready: Cell<bool>,
     recovered: Cell<usize>,
+    /// Shards that have not ended.
+    running: Cell<u16>,
+    /// How the shards that have ended did.
+    outcome: RefCell<Option<Result<(), StartError>>>,
+    /// How the whole broker ended.
     ended: RefCell<Option<Result<(), StartError>>>,
 }
 
@@ -109,7 +117,7 @@ fn broker_config(address: SocketAddr, random: &mut Random) -> BrokerConfig {
     for (name, value) in &pairs {
         settings.add_set(name, value).unwrap_or_else(|error| panic!("{error}"));
     }
-    BrokerConfig::new(settings, 1, MEMORY_BYTES).unwrap_or_else(|error| panic!("{error}"))
+    BrokerConfig::new(settings, SHARDS_MAX, MEMORY_BYTES).unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn draw_faults(random: &mut Random) -> DiskFaults {
@@ -127,7 +135,7 @@ impl BrokerWorld {
         let options =
             SimulationOptions { disk_bytes: DISK_BYTES, steps_max: 30_000_000, ..SimulationOptions::default() };
         let simulation = Simulation::new(seed, options);
-        let node = simulation.add_node(1);
+        let node = simulation.add_node(SHARDS_MAX);
         let address = SocketAddr::new(simulation.address(node), PORT);
         let topics = draw_topics(&mut random);
         let mut targets = Vec::new();
@@ -163,16 +171,32 @@ impl BrokerWorld {
         let life = Rc::new(Life::default());
         let plans = self.config.listeners.iter().map(ListenerPlan::new).collect::<Result<Vec<_>, _>>();
         let plans = plans.unwrap_or_else(|error| panic!("{error}"));
-        let (config, shared) = (self.config.clone(), life.clone());
-        let broker = async move {
-            let told = shared.clone();
-            let served = serve(config, plans, move |ready| {
-                told.ready.set(true);
-                told.recovered.set(ready.recovered);
-            });
-            *shared.ended.borrow_mut() = Some(served.await);
-        };
-        drop(self.simulation.start(self.node, SHARD, broker));
+        let shards = 1 + self.random.index(usize::from(SHARDS_MAX)) as u16;
+        let mut config = self.config.clone();
+        config.shards = shards;
+        let broker = Broker::new(config, plans);
+        for shard in (0..shards).map(ShardId) {
+            let (broker, shared) = (broker.clone(), life.clone());
+            let body = async move {
+                let told = shared.clone();
+                let served = broker.run(shard, move |ready| {
+                    told.ready.set(true);
+                    told.recovered.set(ready.recovered);
+                });
+                let outcome = served.await;
+                // The last one to end says that all of it has; an error is the first shard's.
+                shared.running.set(shared.running.get() - 1);
+                let mut ended = shared.outcome.borrow_mut();
+                if outcome.is_err() || ended.is_none() {
+                    *ended = Some(outcome);
+                }
+                if shared.running.get() == 0 {
+                    *shared.ended.borrow_mut() = ended.take();
+                }
+            };
+            life.running.set(life.running.get() + 1);
+            drop(self.simulation.start(self.node, shard, body));
+        }
         life
     }
 

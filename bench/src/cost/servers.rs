@@ -7,10 +7,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use corelane::broker::{self, ListenerPlan};
+use corelane::broker::{Broker, ListenerPlan};
 use corelane::cli;
 use corelane::config::BrokerConfig;
 use corelane::runtime::real;
+use corelane::types::ShardId;
 
 use crate::serving::{announce, answer_questions};
 
@@ -50,13 +51,15 @@ pub(crate) fn config(data_dir: &Path) -> io::Result<BrokerConfig> {
         data_dir,
         "--listen",
         "127.0.0.1:0",
+        "--shards",
+        "1",
         "--set",
         "log.level=error",
         "--set",
         MEMORY,
     ];
     match cli::parse(words).map_err(io::Error::other)? {
-        cli::Request::Serve(arguments) => arguments.load(1).map_err(io::Error::other),
+        cli::Request::Serve(arguments) => arguments.load().map_err(io::Error::other),
         cli::Request::Print(text) => Err(io::Error::other(text)),
     }
 }
@@ -67,7 +70,7 @@ pub(crate) fn broker(options: &BrokerOptions) -> io::Result<()> {
     let config = config(&options.data_dir)?;
     cli::start_logging(&config);
     let plans = config.listeners.iter().map(ListenerPlan::new).collect::<Result<_, _>>().map_err(io::Error::other)?;
-    let broker = broker::serve(config, plans, |ready| announce(ready.listening[0]));
+    let broker = Broker::new(config, plans).run(ShardId(0), |ready| announce(ready.listening[0]));
     let served = real::run(&real::Options::default(), broker).map_err(io::Error::other)?;
     served.map_err(|error| io::Error::other(error.to_string()))
 }

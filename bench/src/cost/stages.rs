@@ -84,7 +84,7 @@ async fn open(directory: &Path, write_caching: bool) -> io::Result<(Rc<Storage>,
     fs::create_dir_all(directory)?;
     let config = servers::config(directory)?;
     let topic = config.topic([("write.caching", write_caching.to_string())]).map_err(io::Error::other)?;
-    let storage = Storage::new(storage_options(&config, 1));
+    let storage = Storage::new(storage_options(&config));
     let partition = PartitionId::new(0).expect("not negative");
     let at = TopicPartition { topic: TopicId::from_random(1), partition };
     let options = log_options(&topic, &config);

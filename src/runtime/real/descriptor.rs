@@ -12,7 +12,7 @@ use super::ring::Ring;
 
 /// An owned descriptor.
 pub(super) struct Descriptor {
-    /// `None` only while it is dropped.
+    /// `None` only once it is given away or dropped.
     fd: Option<OwnedFd>,
     closer: Weak<Ring>,
 }
@@ -28,6 +28,11 @@ impl Descriptor {
         Descriptor { fd: Some(fd), closer: ring }
     }
 
+    /// Gives the descriptor to somebody else, open.
+    pub(super) fn into_fd(mut self) -> OwnedFd {
+        self.fd.take().expect("given away or dropped once")
+    }
+
     /// For io_uring.
     pub(super) fn target(&self) -> types::Fd {
         types::Fd(self.raw())
@@ -35,13 +40,13 @@ impl Descriptor {
 
     /// For system calls.
     pub(super) fn raw(&self) -> RawFd {
-        self.fd.as_ref().expect("taken by drop alone").as_raw_fd()
+        self.fd.as_ref().expect("taken with the descriptor alone").as_raw_fd()
     }
 }
 
 impl Drop for Descriptor {
     fn drop(&mut self) {
-        let fd = self.fd.take().expect("dropped once");
+        let Some(fd) = self.fd.take() else { return };
         match self.closer.upgrade() {
             Some(ring) => ring.close(fd),
             None => drop(fd),

@@ -12,11 +12,11 @@ use std::io::Write;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::panic;
 use std::rc::Rc;
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError};
 use std::thread;
 
 use glommio::io::BufferedFile;
-use glommio::{Latency, LocalExecutorBuilder, Placement, PoolPlacement, Shares, TaskQueueHandle};
+use glommio::{Latency, LocalExecutor, LocalExecutorBuilder, Placement, PoolPlacement, Shares, TaskQueueHandle};
 
 use super::Shard;
 use super::guard::Guard;
@@ -66,7 +66,7 @@ pub fn run<T: 'static>(options: &Options, main: impl Future<Output = T> + 'stati
 /// Yields their results in the order of the shards.
 ///
 /// # Errors
-/// What the machine lacks, as the first shard found out. The shards that could start have run to their end then.
+/// What the machine lacks for one of them: none has run then.
 pub fn run_shards<T, F>(
     count: u16,
     options: impl Fn(ShardId) -> Options,
@@ -78,16 +78,73 @@ where
 {
     limits::check(usize::from(count))?;
     let main = Arc::new(main);
+    let gate = Arc::new(Gate::new(count));
     let mut threads = Vec::with_capacity(usize::from(count));
+    let mut outcome = Ok(());
     for number in 0..count {
         let shard = ShardId(number);
-        let (options, main) = (options(shard), main.clone());
-        let body = move || run_checked(&options, PREEMPTION, async move { main(shard).await });
-        let thread = thread::Builder::new().name(format!("shard-{number}")).spawn(body);
-        threads.push(thread.map_err(|source| StartError::Thread { source })?);
+        let (options, main, arriving) = (options(shard), main.clone(), gate.clone());
+        let body = move || {
+            let prepared = prepare(&options, PREEMPTION);
+            let all_are_there = arriving.pass(prepared.is_ok());
+            let prepared = prepared?;
+            Ok(all_are_there.then(|| prepared.run(async move { main(shard).await })))
+        };
+        match thread::Builder::new().name(format!("shard-{number}")).spawn(body) {
+            Ok(thread) => threads.push(thread),
+            Err(source) => {
+                (number..count).for_each(|_| gate.fail());
+                outcome = Err(StartError::Thread { source });
+                break;
+            }
+        }
     }
-    let end = |thread: thread::JoinHandle<_>| thread.join().expect("a panic on a shard aborts the process");
-    threads.into_iter().map(end).collect()
+    let mut results = Vec::with_capacity(threads.len());
+    for thread in threads {
+        match thread.join().expect("a panic on a shard aborts the process") {
+            Ok(result) => results.extend(result),
+            Err(error) => outcome = Err(error),
+        }
+    }
+    outcome.map(|()| results)
+}
+
+/// Where shards that are about to start wait for each other: none starts unless all can, since they wait for each other's
+/// answers.
+struct Gate {
+    state: Mutex<GateState>,
+    everybody: Condvar,
+}
+
+struct GateState {
+    missing: u16,
+    failed: bool,
+}
+
+impl Gate {
+    fn new(count: u16) -> Gate {
+        Gate { state: Mutex::new(GateState { missing: count, failed: false }), everybody: Condvar::new() }
+    }
+
+    fn arrive(&self, is_ready: bool) -> MutexGuard<'_, GateState> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.missing -= 1;
+        state.failed |= !is_ready;
+        self.everybody.notify_all();
+        state
+    }
+
+    /// A shard will not come.
+    fn fail(&self) {
+        drop(self.arrive(false));
+    }
+
+    /// Waits until every shard has arrived; whether all are ready.
+    fn pass(&self, is_ready: bool) -> bool {
+        let state = self.arrive(is_ready);
+        let waited = self.everybody.wait_while(state, |state| state.missing > 0);
+        !waited.unwrap_or_else(PoisonError::into_inner).failed
+    }
 }
 
 /// Runs one shard, with glommio's preemption timer set to `preemption`.
@@ -96,6 +153,18 @@ pub(super) fn run_checked<T: 'static>(
     preemption: Duration,
     main: impl Future<Output = T> + 'static,
 ) -> Result<T, StartError> {
+    prepare(options, preemption).map(|prepared| prepared.run(main))
+}
+
+/// A shard of the calling thread that has everything that it needs of the machine.
+struct Prepared {
+    executor: LocalExecutor,
+    ring: Rc<Ring>,
+    load: Arc<Load>,
+    guard: Rc<Guard>,
+}
+
+fn prepare(options: &Options, preemption: Duration) -> Result<Prepared, StartError> {
     if let Some(files) = limits::raise_file_limit() {
         tracing::debug!(files, "limit on open files");
     }
@@ -111,11 +180,17 @@ pub(super) fn run_checked<T: 'static>(
     let ring = Ring::new()?;
     let load = Arc::new(Load::default());
     let guard = Guard::start(&load).map_err(|source| StartError::Thread { source })?;
-    let was_shard = IS_SHARD.replace(true);
-    let result = executor.run(drive(ring.clone(), load, guard, main));
-    context::replace(None);
-    IS_SHARD.set(was_shard);
-    Ok(result)
+    Ok(Prepared { executor, ring, load, guard })
+}
+
+impl Prepared {
+    fn run<T: 'static>(self, main: impl Future<Output = T> + 'static) -> T {
+        let was_shard = IS_SHARD.replace(true);
+        let result = self.executor.run(drive(self.ring, self.load, self.guard, main));
+        context::replace(None);
+        IS_SHARD.set(was_shard);
+        result
+    }
 }
 
 /// Sets the shard up, runs `main` on it, and shuts the ring down.

@@ -81,7 +81,7 @@ impl Guard {
         .await;
     }
 
-    /// Ends the thread and the task.
+    /// Ends the thread and the task, once.
     pub(super) fn end(&self) {
         self.watch.ended.store(true, Ordering::Release);
         let waker = self.watch.waker().take();
@@ -92,5 +92,11 @@ impl Guard {
             thread.thread().unpark();
             thread.join().expect("it does not panic");
         }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.end();
     }
 }

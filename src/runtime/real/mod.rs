@@ -60,7 +60,7 @@ pub use self::executor::{Options, run, run_shards};
 pub(super) use self::file::File;
 pub use self::limits::StartError;
 pub(super) use self::mailbox::Bell;
-pub(super) use self::socket::{Listener, Stream};
+pub(super) use self::socket::{DetachedStream, Listener, Stream};
 
 /// What the facade's calls act on: the objects of one shard.
 pub(super) struct Shard {
@@ -182,6 +182,10 @@ impl Shard {
 
     pub(super) async fn connect(&self, address: SocketAddr) -> io::Result<Stream> {
         Stream::connect(&self.ring, address).await
+    }
+
+    pub(super) fn attach(&self, detached: DetachedStream) -> Stream {
+        Stream::attach(&self.ring, detached)
     }
 }
 

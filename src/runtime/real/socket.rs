@@ -152,6 +152,19 @@ fn concerns_one_connection(error: &io::Error) -> bool {
     )
 }
 
+/// A connection that is bound to no ring.
+pub(crate) struct DetachedStream {
+    fd: OwnedFd,
+    peer: SocketAddr,
+    local: SocketAddr,
+}
+
+impl DetachedStream {
+    pub(crate) fn peer_address(&self) -> SocketAddr {
+        self.peer
+    }
+}
+
 /// A connection. Clones share the descriptor.
 #[derive(Clone)]
 pub(crate) struct Stream {
@@ -188,6 +201,18 @@ impl Stream {
         drop(completion);
         let (peer, local) = addresses(&descriptor)?;
         Ok(Stream { ring: ring.clone(), descriptor, peer, local })
+    }
+
+    pub(super) fn attach(ring: &Rc<Ring>, detached: DetachedStream) -> Stream {
+        let DetachedStream { fd, peer, local } = detached;
+        Stream { ring: ring.clone(), descriptor: Rc::new(Descriptor::socket(fd)), peer, local }
+    }
+
+    /// See the facade.
+    pub(crate) fn detach(self) -> DetachedStream {
+        let Stream { descriptor, peer, local, .. } = self;
+        let descriptor = Rc::into_inner(descriptor).expect("nobody else holds it, and nothing is under way on it");
+        DetachedStream { fd: descriptor.into_fd(), peer, local }
     }
 
     pub(crate) fn peer_address(&self) -> SocketAddr {

@@ -44,7 +44,7 @@ pub use fault::{DiskFault, DiskFaults};
 use mailbox::Mail;
 pub(super) use mailbox::{BellId, Carrier};
 pub use network::NetworkOptions;
-pub(super) use network::{Listener, Stream};
+pub(super) use network::{DetachedStream, Listener, Stream};
 use network::{Network, node_ip};
 pub use node::NodeId;
 pub(super) use node::Shard;

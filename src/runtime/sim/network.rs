@@ -22,7 +22,7 @@ use super::clock::Action;
 use super::node::{NodeId, Process};
 use super::random::{PerMillion, Random};
 use super::trace::Kind;
-pub(in super::super) use sockets::{Listener, Stream};
+pub(in super::super) use sockets::{DetachedStream, Listener, Stream};
 
 /// How the network behaves; delays in nanoseconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -5,6 +5,7 @@
 //!
 //! Sources: tcp(7), listen(2), shutdown(2).
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
@@ -81,6 +82,13 @@ impl Shard {
             }
         }
         Err(io::ErrorKind::TimedOut.into())
+    }
+
+    pub(in crate::runtime) fn attach(&self, detached: DetachedStream) -> Stream {
+        let DetachedStream { process, incarnation, id, side, local, peer } = detached;
+        let own = &self.process;
+        assert_eq!((process, incarnation), (own.node, own.incarnation), "a connection stays in its process");
+        Stream::new(Rc::new(self.clone()), id, side, local, peer)
     }
 
     /// A connection request has come to `to`; `None` if the backlog is full.
@@ -168,11 +176,14 @@ struct Socket {
     side: Side,
     local: SocketAddr,
     peer: SocketAddr,
+    /// Another shard has the connection now.
+    detached: Cell<bool>,
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        if self.shard.process.is_alive()
+        if !self.detached.get()
+            && self.shard.process.is_alive()
             && let Some(world) = self.shard.try_world()
         {
             world.close_end(self.id, self.side);
@@ -180,9 +191,33 @@ impl Drop for Socket {
     }
 }
 
+/// An end of a connection that no shard has.
+pub(in crate::runtime) struct DetachedStream {
+    process: NodeId,
+    incarnation: u64,
+    id: u64,
+    side: Side,
+    local: SocketAddr,
+    peer: SocketAddr,
+}
+
+impl DetachedStream {
+    pub(in crate::runtime) fn peer_address(&self) -> SocketAddr {
+        self.peer
+    }
+}
+
 impl Stream {
     fn new(shard: Rc<Shard>, id: u64, side: Side, local: SocketAddr, peer: SocketAddr) -> Stream {
-        Stream { socket: Rc::new(Socket { shard, id, side, local, peer }) }
+        Stream { socket: Rc::new(Socket { shard, id, side, local, peer, detached: Cell::new(false) }) }
+    }
+
+    pub(in crate::runtime) fn detach(self) -> DetachedStream {
+        assert_eq!(Rc::strong_count(&self.socket), 1, "nobody else holds it, and nothing is under way on it");
+        self.socket.detached.set(true);
+        let Socket { ref shard, id, side, local, peer, .. } = *self.socket;
+        let (process, incarnation) = (shard.process.node, shard.process.incarnation);
+        DetachedStream { process, incarnation, id, side, local, peer }
     }
 
     pub(in crate::runtime) fn peer_address(&self) -> SocketAddr {
