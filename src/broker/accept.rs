@@ -13,7 +13,7 @@ use super::connection;
 use super::listeners::ListenerId;
 use super::mail::Ask;
 use super::shard::Shard;
-use crate::runtime::{Duration, Instant, Listener, sleep};
+use crate::runtime::{Duration, Instant, Listener, can_connect, sleep};
 
 /// How long the loop pauses when the process has no descriptors left: those of ended connections come back.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -58,6 +58,13 @@ pub(super) async fn accept(shard: Rc<Shard>, socket: Listener, listener: Listene
             return;
         }
         let peer = stream.peer_address();
+        if !can_connect() {
+            if let Some(connections) = refused.count() {
+                warn!(%peer, connections, "connection refused: what descriptors are left is for files");
+            }
+            stream.shutdown();
+            continue;
+        }
         match shard.admissions.admit(peer.ip(), shard.connection_limits()) {
             Ok(admission) if admission.shard() == shard.id() => connection::start(&shard, stream, listener, admission),
             Ok(admission) => {

@@ -15,12 +15,12 @@ use tracing::{debug, warn};
 
 use super::admissions::Admission;
 use super::fetch::Scratch;
-use super::frames::{FrameError, FrameReader};
+use super::frames::{FrameError, FrameReader, Patience, granted};
 use super::listeners::ListenerId;
 use super::responses::{Response, Responses};
 use super::router::{self, RequestError};
 use super::shard::Shard;
-use crate::runtime::{Class, Duration, Instant, Slice, SocketAddr, Stream, spawn};
+use crate::runtime::{Class, Duration, Elapsed, Instant, Slice, SocketAddr, Stream, spawn, timeout};
 use crate::types::Piece;
 
 /// Bytes of answers that are sent at once at most, so that a client sees the first ones while the rest is prepared.
@@ -137,7 +137,9 @@ impl Connection {
     }
 
     async fn read(&self, shard: &Rc<Shard>) -> Result<(), ConnectionError> {
-        let mut frames = FrameReader::new(self.stream.clone(), shard.limits().frame_bytes_max);
+        let config = shard.config();
+        let patience = Patience { first_request: config.handshake_timeout, request: config.receive_timeout };
+        let mut frames = FrameReader::new(self.stream.clone(), shard.limits().frame_bytes_max, patience);
         while let Some(frame) = frames.next().await? {
             self.working.set(true);
             self.last_request.set(Instant::now());
@@ -171,7 +173,7 @@ async fn write(connection: Rc<Connection>, shard: Rc<Shard>) {
             count += 1;
             next = if bytes < SEND_BYTES_MAX { responses.pop() } else { None };
         }
-        if !send(&connection, &mut pieces, count).await {
+        if !send(&connection, &shard, &mut pieces, count).await {
             return;
         }
         connection.end_if_drained();
@@ -197,7 +199,7 @@ async fn settle(
         }
         Response::Produced(mut answer) => {
             if *count > 0 && !answer.is_settled() {
-                if !send(connection, pieces, *count).await {
+                if !send(connection, shard, pieces, *count).await {
                     return None;
                 }
                 *count = 0;
@@ -214,7 +216,7 @@ async fn settle(
                 Ok(None) => Some(0),
                 Err(error) => {
                     // What was answered before it still goes out.
-                    send(connection, pieces, *count).await;
+                    send(connection, shard, pieces, *count).await;
                     *count = 0;
                     warn!(peer = %connection.peer, %error, "connection closed");
                     connection.fail();
@@ -225,16 +227,22 @@ async fn settle(
     }
 }
 
-/// Sends `pieces`, `count` answers. `false`, and the connection ends, if that fails.
-async fn send(connection: &Connection, pieces: &mut Vec<Piece<Slice>>, count: usize) -> bool {
-    let (sent, list) = connection.stream.send(std::mem::take(pieces)).await;
-    *pieces = list;
-    match sent {
-        Ok(()) => {
+/// Sends `pieces`, `count` answers. `false`, and the connection ends, if that fails or the client does not take them in time.
+async fn send(connection: &Connection, shard: &Shard, pieces: &mut Vec<Piece<Slice>>, count: usize) -> bool {
+    let bytes = pieces.iter().map(|piece| piece.as_ref().len()).sum();
+    let granted = granted(shard.config().send_timeout, bytes);
+    match timeout(granted, connection.stream.send(std::mem::take(pieces))).await {
+        Ok((Ok(()), list)) => {
+            *pieces = list;
             connection.responses.sent(count);
             true
         }
-        Err(error) => {
+        Err(Elapsed) => {
+            warn!(peer = %connection.peer, bytes, "connection closed: answers are not taken, see response.send.timeout.ms");
+            connection.fail();
+            false
+        }
+        Ok((Err(error), _)) => {
             debug!(peer = %connection.peer, %error, "answers could not be sent");
             connection.fail();
             false

@@ -1,7 +1,8 @@
 //! Requests as frames: a 4-byte big-endian length and that many bytes (Kafka protocol guide, "Network").
 //!
 //! Memory grows as bytes arrive: a length alone buys nothing beyond [`TRUSTED_BYTES`]. The receive buffer follows the
-//! connection: small while requests are small, so that an idle one costs a block, and larger once receives fill it.
+//! connection: small while requests are small, so that an idle one costs a block, and larger once receives fill it. Time is
+//! granted as to [`Patience`]: a client that sends a request by single bytes does not keep its buffer for ever.
 //!
 //! What this file does not do: it does not look into a frame.
 
@@ -9,7 +10,7 @@ use std::io;
 
 use thiserror::Error;
 
-use crate::runtime::{Buffer, Slice, Stream};
+use crate::runtime::{Buffer, Duration, Instant, Slice, Stream, timeout};
 
 /// Bytes of the length in front of a frame.
 const LENGTH_BYTES: usize = 4;
@@ -19,6 +20,24 @@ const RECEIVE_BYTES_MIN: usize = 4 << 10;
 const RECEIVE_BYTES_MAX: usize = 256 << 10;
 /// Bytes that a length may ask for at once. Larger frames get room for twice what has arrived.
 const TRUSTED_BYTES: usize = 1 << 20;
+
+/// Bytes of a frame for which a second is granted beyond the time that every frame has: half of what the slowest mobile link
+/// moves.
+const BYTES_PER_SECOND_MIN: u64 = 64 << 10;
+
+/// How long a connection may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// From its beginning to the end of its first request.
+    pub(super) first_request: Duration,
+    /// From the first bytes of a later request to its end, for a short one; longer ones get more in proportion.
+    pub(super) request: Duration,
+}
+
+/// The time that is granted to move `bytes` bytes, where `base` is granted to move any.
+pub(super) fn granted(base: Duration, bytes: usize) -> Duration {
+    base + Duration::from_millis(bytes as u64 * 1000 / BYTES_PER_SECOND_MIN)
+}
 
 /// Why no further frame can be read. Each one ends the connection.
 #[derive(Debug, Error)]
@@ -40,6 +59,17 @@ pub(super) enum FrameError {
         /// Bytes that were still to come.
         missing: usize,
     },
+    /// The client sent nothing, or not all of its first request, in time.
+    #[error("no request within connections.handshake.timeout.ms={0}")]
+    NoRequest(u128),
+    /// The rest of a request did not come in time.
+    #[error("{missing} bytes of a request are missing after {waited:?}, see request.receive.timeout.ms")]
+    Slow {
+        /// Bytes that were still to come.
+        missing: usize,
+        /// How long they were waited for.
+        waited: Duration,
+    },
     /// The socket failed.
     #[error("the connection failed: {0}")]
     Socket(#[from] io::Error),
@@ -53,12 +83,26 @@ pub(super) struct FrameReader {
     /// Where the next frame begins in the buffer.
     start: usize,
     receive_bytes: usize,
+    patience: Patience,
+    /// When the first request is due, until it is there.
+    first_due: Option<Instant>,
+    /// When the bytes of the frame that is being received began to come.
+    begun: Option<Instant>,
 }
 
 impl FrameReader {
-    pub(super) fn new(stream: Stream, frame_bytes_max: usize) -> FrameReader {
+    pub(super) fn new(stream: Stream, frame_bytes_max: usize, patience: Patience) -> FrameReader {
         let receive_bytes = RECEIVE_BYTES_MIN;
-        FrameReader { stream, frame_bytes_max, buffer: Buffer::with_capacity(receive_bytes), start: 0, receive_bytes }
+        FrameReader {
+            stream,
+            frame_bytes_max,
+            buffer: Buffer::with_capacity(receive_bytes),
+            start: 0,
+            receive_bytes,
+            patience,
+            first_due: Some(Instant::now().plus(patience.first_request)),
+            begun: None,
+        }
     }
 
     /// The next frame without its length; `None` when the client has ended the connection between two frames.
@@ -68,6 +112,7 @@ impl FrameReader {
                 Some(length) if self.held() - LENGTH_BYTES >= length => {
                     let begin = self.start + LENGTH_BYTES;
                     self.start = begin + length;
+                    (self.first_due, self.begun) = (None, None);
                     return Ok(Some(self.buffer.slice(begin..begin + length)));
                 }
                 Some(length) => LENGTH_BYTES + length,
@@ -75,16 +120,38 @@ impl FrameReader {
             };
             self.make_room(wanted);
             let room = self.buffer.remaining();
-            let buffer = std::mem::take(&mut self.buffer);
-            let (received, buffer) = self.stream.receive(buffer).await;
-            self.buffer = buffer;
-            match received? {
+            match self.receive(wanted).await? {
                 0 if self.held() == 0 => return Ok(None),
                 0 => return Err(FrameError::Truncated { missing: wanted - self.held() }),
                 bytes if bytes == room => self.receive_bytes = (self.receive_bytes * 2).min(RECEIVE_BYTES_MAX),
                 _ => {}
             }
         }
+    }
+
+    /// Receives more bytes, within the time that a frame of `wanted` bytes has; between two requests without a limit. Says how
+    /// many came.
+    async fn receive(&mut self, wanted: usize) -> Result<usize, FrameError> {
+        let held = self.held();
+        if held > 0 && self.begun.is_none() {
+            self.begun = Some(Instant::now());
+        }
+        let frame_due = self.begun.map(|begun| (begun, begun.plus(granted(self.patience.request, wanted))));
+        let received = self.stream.receive(std::mem::take(&mut self.buffer));
+        let (received, buffer) = match (self.first_due, frame_due) {
+            (None, None) => received.await,
+            (None, Some((begun, due))) => {
+                let received = timeout(due.since(Instant::now()), received).await;
+                let slow = |_| FrameError::Slow { missing: wanted - held, waited: Instant::now().since(begun) };
+                received.map_err(slow)?
+            }
+            (Some(due), _) => {
+                let received = timeout(due.since(Instant::now()), received).await;
+                received.map_err(|_| FrameError::NoRequest(self.patience.first_request.as_millis()))?
+            }
+        };
+        self.buffer = buffer;
+        Ok(received?)
     }
 
     fn held(&self) -> usize {
@@ -131,6 +198,7 @@ mod tests {
     use crate::types::{Piece, ShardId};
 
     const FRAME_BYTES_MAX: usize = 8 << 20;
+    const PATIENCE: Patience = Patience { first_request: Duration::from_secs(10), request: Duration::from_secs(30) };
 
     /// The lengths of the frames that a reader finds in `sent`, fed over a socket in arbitrary pieces, and how it ended.
     fn read(seed: u64, sent: Vec<u8>) -> (Vec<usize>, Result<(), String>) {
@@ -145,7 +213,7 @@ mod tests {
                 let _ = stream.send(pieces).await;
                 stream.shutdown();
             });
-            let mut frames = FrameReader::new(listener.accept().await.expect("connected"), FRAME_BYTES_MAX);
+            let mut frames = FrameReader::new(listener.accept().await.expect("connected"), FRAME_BYTES_MAX, PATIENCE);
             let mut lengths = Vec::new();
             loop {
                 match frames.next().await {
@@ -187,5 +255,66 @@ mod tests {
         assert!(ended(&[0x7f, 0xff, 0xff, 0xff]).contains("socket.request.max.bytes=8388608"));
         assert!(ended(&[0, 0, 0, 9, 1]).contains("8 bytes before the end"));
         assert!(ended(&[0, 0]).contains("2 bytes before the end"));
+    }
+
+    /// How a reader of a client ends that sends `sent`, a piece every `pause`, and when.
+    fn read_slowly(sent: Vec<Vec<u8>>, pause: Duration) -> (String, Duration) {
+        let simulation = Simulation::new(5, SimulationOptions::default());
+        let node = simulation.add_node(1);
+        let address = SocketAddr::new(simulation.address(node), 9092);
+        let body = async move {
+            let listener = Listener::bind(address).expect("free");
+            spawn(Class::Produce, async move {
+                let stream = connect(address).await.expect("it listens");
+                for piece in sent {
+                    let _ = stream.send(vec![Piece::Encoded(piece.into())]).await;
+                    crate::runtime::sleep(pause).await;
+                }
+                // Stays connected, and silent.
+                crate::runtime::sleep(Duration::from_secs(1000)).await;
+                stream.shutdown();
+            });
+            let mut frames = FrameReader::new(listener.accept().await.expect("connected"), FRAME_BYTES_MAX, PATIENCE);
+            let begun = Instant::now();
+            loop {
+                match frames.next().await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => break ("ended".to_string(), Instant::now().since(begun)),
+                    Err(error) => break (error.to_string(), Instant::now().since(begun)),
+                }
+            }
+        };
+        simulation.run_on(node, ShardId(0), body).expect("it ends").expect("nobody killed the node")
+    }
+
+    #[test]
+    fn a_client_has_so_long_for_its_requests_and_no_longer() {
+        let second = Duration::from_secs(1);
+        let within = |(reason, at): (String, Duration), expected: &str, from: u64| {
+            assert!(reason.contains(expected), "{reason}");
+            assert!(at >= second * u32::try_from(from).expect("small") && at < second * 1000, "{at:?}");
+            at
+        };
+        let silent = within(read_slowly(Vec::new(), second), "connections.handshake.timeout.ms=10000", 10);
+        assert!(silent < second * 11, "{silent:?}");
+        let by_bytes = vec![vec![0]; 20];
+        within(read_slowly(by_bytes, second), "connections.handshake.timeout.ms=10000", 10);
+
+        let first = encode(&[4]);
+        let mut second_by_bytes = vec![first.clone(), vec![0, 0, 1, 0]];
+        second_by_bytes.extend(vec![vec![9]; 100]);
+        let slow = within(read_slowly(second_by_bytes, second), "request.receive.timeout.ms", 30);
+        assert!(slow < second * 33, "{slow:?}");
+
+        let length = 2 << 20;
+        let mut large = vec![first.clone(), u32::to_be_bytes(length).to_vec()];
+        large.extend(vec![vec![9; 65536]; 32]);
+        let (reason, at) = read_slowly(large, second + second / 4);
+        assert_eq!(reason, "ended", "slow, and fast enough for its length");
+        assert!(at > second * 1000, "{at:?}");
+
+        let (reason, at) = read_slowly(vec![first], second);
+        assert_eq!(reason, "ended", "between requests there is no limit here");
+        assert!(at > second * 1000, "{at:?}");
     }
 }

@@ -66,6 +66,12 @@ pub struct BrokerConfig {
     pub shutdown_timeout: Duration,
     /// Bytes of a request at most (`socket.request.max.bytes`).
     pub request_bytes_max: u64,
+    /// Until when a connection's first request is due (`connections.handshake.timeout.ms`).
+    pub handshake_timeout: Duration,
+    /// What a short request may take from its first to its last byte (`request.receive.timeout.ms`).
+    pub receive_timeout: Duration,
+    /// What a client may take to take short answers (`response.send.timeout.ms`).
+    pub send_timeout: Duration,
     /// How long a connection may be silent (`connections.max.idle.ms`).
     pub connection_idle_max: Duration,
     /// Client connections at most (`max.connections`).
@@ -112,6 +118,9 @@ impl BrokerConfig {
             },
             shutdown_timeout: read.millis(&keys::SHUTDOWN_TIMEOUT_MS),
             request_bytes_max: read.number(&keys::SOCKET_REQUEST_MAX_BYTES),
+            handshake_timeout: read.millis(&keys::CONNECTIONS_HANDSHAKE_TIMEOUT_MS),
+            receive_timeout: read.millis(&keys::REQUEST_RECEIVE_TIMEOUT_MS),
+            send_timeout: read.millis(&keys::RESPONSE_SEND_TIMEOUT_MS),
             connection_idle_max: read.millis(&keys::CONNECTIONS_MAX_IDLE_MS),
             connections_max: read.number_u32(&keys::MAX_CONNECTIONS),
             connections_per_address_max: read.number_u32(&keys::MAX_CONNECTIONS_PER_IP),

@@ -82,6 +82,29 @@ keys! {
         default: Some("104857600"),
     };
 
+    /// A new connection whose first request is not there after this is closed. Not a key of Kafka's.
+    CONNECTIONS_HANDSHAKE_TIMEOUT_MS = {
+        name: "connections.handshake.timeout.ms",
+        kind: Kind::int(1, INT_MAX, Unit::Milliseconds),
+        default: Some("10000"),
+    };
+
+    /// A request of which bytes are missing this long after its first ones ends its connection. A long one is granted another
+    /// second for each 64 KiB of it. Not a key of Kafka's.
+    REQUEST_RECEIVE_TIMEOUT_MS = {
+        name: "request.receive.timeout.ms",
+        kind: Kind::int(1, INT_MAX, Unit::Milliseconds),
+        default: Some("30000"),
+    };
+
+    /// A client that has not taken its answers after this loses its connection. Long ones are granted another second for each
+    /// 64 KiB. Not a key of Kafka's.
+    RESPONSE_SEND_TIMEOUT_MS = {
+        name: "response.send.timeout.ms",
+        kind: Kind::int(1, INT_MAX, Unit::Milliseconds),
+        default: Some("300000"),
+    };
+
     /// A connection without a request for this long is closed.
     CONNECTIONS_MAX_IDLE_MS = {
         name: "connections.max.idle.ms",

@@ -219,7 +219,10 @@ impl Partition {
         if let Some(batches) = self.log.read_tail(from, limits) {
             return Ok(batches);
         }
-        self.log.read(from, limits).await.inspect_err(|error| self.tell_failure(error))
+        // From disk: beside those who find what they want in memory.
+        let log = self.log.clone();
+        let read = spawn(Class::Bulk, async move { log.read(from, limits).await }).await;
+        read.inspect_err(|error| self.tell_failure(error))
     }
 
     /// One line for what an operator has to look at. A client that asks again and again for the same damaged batch causes no

@@ -29,5 +29,5 @@ pub use context::{random_u64, random_u128, terminated};
 pub use core::time::Duration;
 pub use file::{Durability, File, OpenMode};
 pub use memory::{Buffer, Slice};
-pub use network::{DetachedStream, IpAddr, Listener, SocketAddr, Stream, connect};
+pub use network::{DetachedStream, IpAddr, Listener, SocketAddr, Stream, can_connect, connect};
 pub use task::{Class, Task, spawn, yield_now};

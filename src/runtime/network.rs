@@ -114,6 +114,14 @@ impl DetachedStream {
     }
 }
 
+/// Whether there are descriptors for another connection, beside those that this shard sets aside for its files.
+pub fn can_connect() -> bool {
+    match current() {
+        Backend::Real(shard) => shard.reserve_is_whole(),
+        Backend::Sim(_) => true,
+    }
+}
+
 impl Stream {
     /// Takes the connection from its shard, so that another one can [attach](DetachedStream::attach) it.
     ///

@@ -8,7 +8,9 @@ use std::marker::PhantomData;
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use bytes::Bytes;
-use corelane::record::{BatchBuilder, Codec, Header, Producer, RecordBatch, UncheckedBatch};
+use corelane::record::{
+    BatchBuilder, Codec, DecompressLimits, Decompressors, Header, Producer, RecordBatch, RecordReader, UncheckedBatch,
+};
 use corelane::types::{ErrorCode, ProducerEpoch, ProducerId, Sequence, Timestamp};
 use corelane::wire::client::messages::{
     FetchPartition, FetchRequest, FetchResponse, FetchTopic, PartitionData, PartitionProduceData,
@@ -288,4 +290,15 @@ pub(crate) fn batches(data: &PartitionData) -> Vec<RecordBatch<'_>> {
         found.push(unchecked.check().expect("a CRC that fits"));
     }
     found
+}
+
+/// The values of a batch's records, of which none is null.
+pub(crate) fn values(batch: &RecordBatch<'_>) -> Vec<Vec<u8>> {
+    let mut decompressors = Decompressors::new();
+    let mut records = RecordReader::new(batch, &mut decompressors, &DecompressLimits::DEFAULT);
+    let mut values = Vec::new();
+    while let Some(record) = records.next_record() {
+        values.push(record.expect("the batch was checked").value.expect("no value is null").to_vec());
+    }
+    values
 }

@@ -28,6 +28,7 @@ use crate::client::{Client, Lost, api};
 use crate::history::{PartitionHistory, Promise};
 use crate::scratch;
 use crate::totals::Totals;
+use crate::wide_consumer::consume_all;
 
 const SHARD: ShardId = ShardId(0);
 /// Shards of a broker at most.
@@ -346,6 +347,7 @@ impl BrokerWorld {
             let random = Random::new(self.random.bits());
             launch(Box::pin(consume(self.shared.clone(), target.clone(), random)));
         }
+        launch(Box::pin(consume_all(self.shared.clone(), Random::new(self.random.bits()))));
         launch(Box::pin(administrate(self.shared.clone(), Random::new(self.random.bits()))));
         launch(Box::pin(scratch::churn(self.shared.clone(), Random::new(self.random.bits()))));
     }

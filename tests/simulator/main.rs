@@ -27,6 +27,7 @@ mod planted;
 mod runner;
 mod scratch;
 mod totals;
+mod wide_consumer;
 
 use totals::ROW_HITS_MIN;
 

@@ -123,7 +123,7 @@ pub(super) async fn read_across(shard: &Rc<Shard>, wanted: &[Wanted], limits: &L
             reads[place] = read;
         }
     }
-    trim(reads, limits.bytes_max);
+    trim(wanted, limits.bytes_max, reads);
 }
 
 /// The places of the partitions that `here` owns, and the parts of the other shards.
@@ -177,15 +177,16 @@ fn hurry(shard: &Rc<Shard>, ticket: u64, parts: &[Part]) {
     }
 }
 
-/// Leaves out the records that go beyond the limit: all of a partition behind the first that has any.
-fn trim(reads: &mut [Read], bytes_max: usize) {
+/// Leaves out what goes beyond the limits: all records of a partition behind the first that has any. A part has read its own
+/// first partition whole, which need not be the first of all.
+fn trim(wanted: &[Wanted], bytes_max: usize, reads: &mut [Read]) {
     let (mut left, mut first) = (bytes_max, true);
-    for read in reads {
+    for (wanted, read) in wanted.iter().zip(reads) {
         let Read::Records { batches, .. } = read else { continue };
         if batches.is_empty() {
             continue;
         }
-        if batches.bytes > left && !first {
+        if batches.bytes > left.min(wanted.bytes_max as usize) && !first {
             batches.slices.clear();
             batches.bytes = 0;
         }

@@ -20,6 +20,7 @@ use io_uring::{opcode, squeue, types};
 
 use super::descriptor::Descriptor;
 use super::operation::Memory;
+use super::reserve;
 use super::ring::Ring;
 use super::slot::{Completion, Held, Orphan};
 use crate::runtime::file::{Durability, OpenMode};
@@ -50,8 +51,15 @@ pub(super) fn here() -> types::Fd {
     types::Fd(libc::AT_FDCWD)
 }
 
-/// Opens `path` with exactly `flags`, closed on exec.
+/// Opens `path` with exactly `flags`, closed on exec. Where no descriptor is left the shard's reserve gives one.
 pub(super) async fn open_raw(ring: &Rc<Ring>, path: &Path, flags: i32) -> io::Result<OwnedFd> {
+    match try_open(ring, path, flags).await {
+        Err(error) if reserve::is_want(&error) && ring.reserve().give() => try_open(ring, path, flags).await,
+        opened => opened,
+    }
+}
+
+async fn try_open(ring: &Rc<Ring>, path: &Path, flags: i32) -> io::Result<OwnedFd> {
     let from = c_path(path)?;
     let entry = opcode::OpenAt::new(here(), from.as_ptr()).flags(flags | libc::O_CLOEXEC).mode(FILE_MODE).build();
     let held = Held { descriptor: None, memory: Memory::Paths { _from: from, _to: None }, orphan: Orphan::Close };

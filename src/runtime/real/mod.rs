@@ -6,6 +6,7 @@
 //! | [`pump`], [`guard`] | when the ring is served, where an idle shard sleeps, and who wakes it from a wrong sleep |
 //! | [`ring`], [`slot`], [`operation`] | submissions, completions, who owns what is in flight |
 //! | [`task`], [`timer`], [`clock`] | tasks that count, deadlines, clocks |
+//! | [`reserve`] | descriptors set aside for files |
 //! | [`descriptor`], [`file`], [`directory`], [`socket`], [`signal`] | the operations |
 //! | [`mailbox`] | bells between shards |
 //! | [`limits`] | what the machine must offer |
@@ -24,6 +25,7 @@ mod limits;
 mod mailbox;
 mod operation;
 mod pump;
+mod reserve;
 mod ring;
 mod signal;
 mod slot;
@@ -182,6 +184,10 @@ impl Shard {
 
     pub(super) async fn connect(&self, address: SocketAddr) -> io::Result<Stream> {
         Stream::connect(&self.ring, address).await
+    }
+
+    pub(super) fn reserve_is_whole(&self) -> bool {
+        self.ring.reserve().is_whole()
     }
 
     pub(super) fn attach(&self, detached: DetachedStream) -> Stream {

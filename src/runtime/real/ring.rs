@@ -23,6 +23,7 @@ use io_uring::{EnterFlags, IoUring, Probe, opcode, squeue, types};
 use super::limits::{self, StartError};
 use super::mailbox::{Bells, Signal};
 use super::operation::{Memory, Operation, Transfer};
+use super::reserve::Reserve;
 use super::slot::{After, Completion, Held, Key, Orphan, Slots};
 use super::timer::{TimerKey, Timers};
 
@@ -61,6 +62,7 @@ pub(super) struct Ring {
     quiet_tick: Cell<bool>,
     closed: Cell<bool>,
     eventfd: OwnedFd,
+    reserve: Reserve,
     /// What rings between shards.
     bells: Bells,
     truncates: bool,
@@ -123,6 +125,7 @@ impl Ring {
             completed_at_tick: Cell::new(0),
             quiet_tick: Cell::new(false),
             closed: Cell::new(false),
+            reserve: Reserve::new(&eventfd).map_err(source)?,
             eventfd,
             bells: Bells::new(probe.is_supported(opcode::MsgRingData::CODE)),
             truncates: probe.is_supported(opcode::Ftruncate::CODE),
@@ -158,6 +161,11 @@ impl Ring {
     /// The bells of this shard and of those that it rings.
     pub(super) fn bells(&self) -> &Bells {
         &self.bells
+    }
+
+    /// The descriptors that are set aside for files.
+    pub(super) fn reserve(&self) -> &Reserve {
+        &self.reserve
     }
 
     /// Another descriptor of the ring, for others to send messages to; it keeps the ring's memory until it is closed.
