@@ -15,7 +15,7 @@ use tracing::{debug, warn};
 
 use super::admissions::Admission;
 use super::fetch::Scratch;
-use super::frames::{FrameError, FrameReader, Patience, granted};
+use super::frames::{FrameError, FrameReader, Patience};
 use super::listeners::ListenerId;
 use super::responses::{Response, Responses};
 use super::router::{self, RequestError};
@@ -229,23 +229,38 @@ async fn settle(
 
 /// Sends `pieces`, `count` answers. `false`, and the connection ends, if that fails or the client does not take them in time.
 async fn send(connection: &Connection, shard: &Shard, pieces: &mut Vec<Piece<Slice>>, count: usize) -> bool {
-    let bytes = pieces.iter().map(|piece| piece.as_ref().len()).sum();
-    let granted = granted(shard.config().send_timeout, bytes);
-    match timeout(granted, connection.stream.send(std::mem::take(pieces))).await {
-        Ok((Ok(()), list)) => {
-            *pieces = list;
-            connection.responses.sent(count);
-            true
-        }
-        Err(Elapsed) => {
-            warn!(peer = %connection.peer, bytes, "connection closed: answers are not taken, see response.send.timeout.ms");
-            connection.fail();
-            false
-        }
-        Ok((Err(error), _)) => {
-            debug!(peer = %connection.peer, %error, "answers could not be sent");
-            connection.fail();
-            false
+    loop {
+        // The time is granted for each part, so that a slow client gets long answers too.
+        let rest = pieces.split_off(part_len(pieces));
+        let sending = connection.stream.send(std::mem::take(pieces));
+        match timeout(shard.config().send_timeout, sending).await {
+            Ok((Ok(()), list)) if rest.is_empty() => {
+                *pieces = list;
+                connection.responses.sent(count);
+                return true;
+            }
+            Ok((Ok(()), _)) => *pieces = rest,
+            Ok((Err(error), _)) => {
+                debug!(peer = %connection.peer, %error, "answers could not be sent");
+                connection.fail();
+                return false;
+            }
+            Err(Elapsed) => {
+                let peer = connection.peer;
+                warn!(%peer, "connection closed: answers are not taken within response.send.timeout.ms");
+                connection.fail();
+                return false;
+            }
         }
     }
+}
+
+/// How many of `pieces` are sent at once: so many as come to [`SEND_BYTES_MAX`], or the first one.
+fn part_len(pieces: &[Piece<Slice>]) -> usize {
+    let mut bytes = 0;
+    let fits = |piece: &&Piece<Slice>| {
+        bytes += piece.as_ref().len();
+        bytes <= SEND_BYTES_MAX
+    };
+    pieces.iter().take_while(fits).count().max(1).min(pieces.len())
 }

@@ -35,7 +35,7 @@ pub(super) struct Patience {
 }
 
 /// The time that is granted to move `bytes` bytes, where `base` is granted to move any.
-pub(super) fn granted(base: Duration, bytes: usize) -> Duration {
+fn granted(base: Duration, bytes: usize) -> Duration {
     base + Duration::from_millis(bytes as u64 * 1000 / BYTES_PER_SECOND_MIN)
 }
 

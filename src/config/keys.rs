@@ -97,8 +97,8 @@ keys! {
         default: Some("30000"),
     };
 
-    /// A client that has not taken its answers after this loses its connection. Long ones are granted another second for each
-    /// 64 KiB. Not a key of Kafka's.
+    /// A client that has not taken its answers after this loses its connection; of long answers, the next MiB. Not a key of
+    /// Kafka's.
     RESPONSE_SEND_TIMEOUT_MS = {
         name: "response.send.timeout.ms",
         kind: Kind::int(1, INT_MAX, Unit::Milliseconds),

@@ -1,0 +1,142 @@
+//! What one client may take: every limit by its key, seen from outside, while another client is served.
+//!
+//! Each test lowers its limit far enough to be met at once. The limit on a frame's length is rule 28 of `protocol_rules`.
+
+mod clients;
+mod support;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use corelane::types::ErrorCode;
+
+use clients::wire::{Client, FETCH_BY_NAME, batch, batches, code, fetch_request, partitions};
+use clients::{SOON, noise};
+use support::{Broker, BrokerOptions, Scratch, now};
+
+fn start(scratch: &Scratch, settings: &[(&str, &str)]) -> Broker {
+    let options = BrokerOptions::new(&scratch.path().join("data"));
+    let options = settings.iter().fold(options, |options, (key, value)| options.set(key, value));
+    options.start().unwrap_or_else(|ended| panic!("{ended}"))
+}
+
+/// A socket that says nothing.
+fn silent(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("the kernel accepts");
+    stream.set_read_timeout(Some(SOON)).expect("not zero");
+    stream
+}
+
+/// Waits for the broker to end a connection; how long that took.
+#[track_caller]
+fn ended(mut stream: TcpStream) -> Duration {
+    let begun = now();
+    let mut rest = Vec::new();
+    match stream.read_to_end(&mut rest) {
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+        Err(error) => panic!("the connection is not closed: {error}"),
+    }
+    now().duration_since(begun)
+}
+
+/// Whether a new connection is served.
+fn is_served(address: SocketAddr) -> bool {
+    let mut stream = silent(address);
+    // ApiVersions 0.
+    let request = [&14_u32.to_be_bytes()[..], &[0, 18, 0, 0, 0, 0, 0, 7, 0, 4], b"test"].concat();
+    let mut length = [0; 4];
+    stream.write_all(&request).is_ok() && stream.read_exact(&mut length).is_ok()
+}
+
+#[test]
+fn max_connections_and_max_connections_per_ip_refuse_what_is_beyond() {
+    let scratch = Scratch::new("limits-connections");
+    for (key, value) in [("max.connections", "3"), ("max.connections.per.ip", "3")] {
+        let broker = start(&scratch, &[(key, value)]);
+        let mut held: Vec<Client> = (0..3).map(|_| Client::connect(broker.address())).collect();
+        for (number, client) in held.iter_mut().enumerate() {
+            client.create_topic(&format!("{key}-{number}"), 1, &[]);
+        }
+        assert!(!is_served(broker.address()), "{key}={value}: a fourth connection is served");
+        clients::eventually("the refusal is logged", || broker.stderr().contains(&format!("{key}=3")).then_some(()));
+        held[0].append(&format!("{key}-0"), 0, &batch(&[b"those that are there go on"]));
+        held.pop();
+        clients::eventually("the place is free again", || is_served(broker.address()).then_some(()));
+    }
+}
+
+#[test]
+fn connections_handshake_timeout_ms_ends_a_connection_without_a_request() {
+    let scratch = Scratch::new("limits-handshake");
+    let broker = start(&scratch, &[("connections.handshake.timeout.ms", "700")]);
+    let mut client = Client::connect(broker.address());
+    client.create_topic("handshake", 1, &[]);
+    let mut by_bytes = silent(broker.address());
+    by_bytes.write_all(&[0, 0, 0]).expect("sent");
+    let waited = ended(silent(broker.address()));
+    assert!(waited >= Duration::from_millis(600) && waited < SOON, "{waited:?}");
+    ended(by_bytes);
+    // Who has made a request may be silent for longer.
+    client.append("handshake", 0, &batch(&[b"value"]));
+}
+
+#[test]
+fn request_receive_timeout_ms_ends_a_connection_that_sends_by_single_bytes() {
+    let scratch = Scratch::new("limits-receive");
+    let broker = start(&scratch, &[("request.receive.timeout.ms", "900")]);
+    let mut client = Client::connect(broker.address());
+    client.create_topic("receive", 1, &[]);
+    let mut slow = silent(broker.address());
+    let request = [&14_u32.to_be_bytes()[..], &[0, 18, 0, 0, 0, 0, 0, 7, 0, 4], b"test"].concat();
+    slow.write_all(&request).expect("sent");
+    slow.write_all(&100_u32.to_be_bytes()).expect("sent");
+    let begun = now();
+    while slow.write_all(&[0]).is_ok() && now().duration_since(begun) < SOON {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let waited = now().duration_since(begun);
+    assert!(waited >= Duration::from_millis(800) && waited < SOON, "{waited:?}");
+    clients::eventually("it is logged", || broker.stderr().contains("request.receive.timeout.ms").then_some(()));
+    client.append("receive", 0, &batch(&[b"value"]));
+}
+
+#[test]
+fn response_send_timeout_ms_ends_a_connection_that_never_reads() {
+    let scratch = Scratch::new("limits-send");
+    let broker = start(&scratch, &[("response.send.timeout.ms", "500"), ("message.max.bytes", "8388608")]);
+    let mut client = Client::connect(broker.address());
+    client.create_topic("send", 1, &[]);
+    // More than the buffers of both sockets hold.
+    for _ in 0..6 {
+        client.append("send", 0, &batch(&[&noise(3, 4 << 20)]));
+    }
+    let mut deaf = Client::connect(broker.address());
+    let request = fetch_request(&[("send", 0, 0, 64 << 20)]);
+    let sent = deaf.send(FETCH_BY_NAME, &request);
+    clients::eventually("its connection is closed", || {
+        broker.stderr().contains("response.send.timeout.ms").then_some(())
+    });
+    drop((deaf, sent));
+    // Somebody who reads gets all of it.
+    let answer = client.send(FETCH_BY_NAME, &request);
+    let data = partitions(client.receive(answer)).remove(0);
+    assert_eq!((code(data.error_code), batches(&data).len()), (ErrorCode::None, 6));
+}
+
+#[test]
+fn connections_max_idle_ms_ends_a_connection_without_requests() {
+    let scratch = Scratch::new("limits-idle");
+    let broker = start(&scratch, &[("connections.max.idle.ms", "800")]);
+    let mut idle = silent(broker.address());
+    let request = [&14_u32.to_be_bytes()[..], &[0, 18, 0, 0, 0, 0, 0, 7, 0, 4], b"test"].concat();
+    idle.write_all(&request).expect("sent");
+    let waited = ended(idle);
+    assert!(waited >= Duration::from_millis(600) && waited < SOON, "{waited:?}");
+    // A parked fetch is no silence.
+    let mut client = Client::connect(broker.address());
+    client.create_topic("idle", 1, &[]);
+    let request = fetch_request(&[("idle", 0, 0, 1)]).with_min_bytes(1).with_max_wait_ms(2_500);
+    assert_eq!(client.fetch_all(&request).len(), 1);
+}
