@@ -6,7 +6,7 @@
 //! What this file does not do: it decides nothing; that is the controller's matter.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -25,8 +25,9 @@ pub(super) struct First {
     pub(super) producer_ids: ProducerIds,
     /// Called when there may be something to do about deleted topics.
     pub(super) trash: Notify,
-    /// New topics whose partitions are being made. Their files are not removed before that has come to its end.
-    pub(super) opening: RefCell<BTreeSet<TopicId>>,
+    /// Topics of which partitions are being made, with how many requests do so. Their files are not removed before all of
+    /// these have come to their end.
+    held: RefCell<BTreeMap<TopicId, usize>>,
     _lock: Lock,
 }
 
@@ -36,9 +37,31 @@ impl First {
             quorum,
             producer_ids: ProducerIds::default(),
             trash: Notify::new(),
-            opening: RefCell::default(),
+            held: RefCell::default(),
             _lock: lock,
         }
+    }
+
+    /// Keeps the files of topics from being removed.
+    pub(super) fn hold(&self, topics: &[TopicId]) {
+        let mut held = self.held.borrow_mut();
+        topics.iter().for_each(|topic| *held.entry(*topic).or_default() += 1);
+    }
+
+    /// Ends one [`First::hold`]. What was deleted in the meantime has waited for this.
+    pub(super) fn let_go(&self, topics: &[TopicId]) {
+        let mut held = self.held.borrow_mut();
+        for topic in topics {
+            let left = held.remove(topic).map_or(0, |count| count - 1);
+            if left > 0 {
+                held.insert(*topic, left);
+            }
+        }
+        self.trash.notify();
+    }
+
+    pub(super) fn is_held(&self, topic: TopicId) -> bool {
+        self.held.borrow().contains_key(&topic)
     }
 }
 

@@ -24,12 +24,15 @@ use super::shard::{Setup, Shard};
 use super::{connection, fetch, produce};
 use crate::controller::ClusterImage;
 use crate::runtime::mailbox::{Inbox, Incoming, Left, Mesh, Pending, Reply};
-use crate::runtime::{Class, DetachedStream, spawn};
+use crate::runtime::{Class, DetachedStream, spawn, yield_now};
 use crate::types::{ErrorCode, ShardId, TopicId, TopicPartition};
 
 /// Requests of one shard to another that may be under way: those of 256 connections that each owe as many answers as they may,
 /// so that partitions whose disk hangs do not hold up the others. A slot costs what its reply does.
 const WINDOW: u32 = 65_536;
+
+/// Partitions that are looked at before the other work of a shard gets its turn: some ten microseconds.
+const SLICE: usize = 64;
 
 /// Something that runs on another shard.
 pub(super) type Job = Box<dyn FnOnce(Rc<Shard>) -> JobRun + Send>;
@@ -200,6 +203,9 @@ impl Shard {
                 let mut done = Vec::with_capacity(part.len());
                 for (place, at, asked) in part {
                     done.push((place, each(shard.clone(), at, asked).await));
+                    if done.len() % SLICE == 0 {
+                        yield_now().await;
+                    }
                 }
                 done
             }

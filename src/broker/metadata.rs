@@ -4,17 +4,19 @@
 //! named or, from version 10 on, given by id; never both. An unknown topic is created when the request and
 //! `auto.create.topics.enable` agree, never when all are asked for; until it can be used the answer is retriable.
 //!
-//! Source: Kafka protocol, Metadata 0–13; KIP-204 (auto creation), KIP-516 (topic ids).
+//! Source: Kafka protocol, Metadata 0–13; KIP-204 (auto creation), KIP-430 (authorized operations), KIP-516 (topic ids).
 
 use std::rc::Rc;
 
 use uuid::Uuid;
 
+use super::authorized_operations;
 use super::listeners::ListenerId;
 use super::shard::{FIRST, Shard};
 use super::topics;
 use crate::controller::{ClusterImage, Topic};
 use crate::types::{BrokerId, ErrorCode, TopicId, TopicName};
+use crate::wire::control::OPERATIONS_NOT_ASKED;
 use crate::wire::messages::{
     self, MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker, MetadataResponsePartition,
     MetadataResponseTopic, StrBytes,
@@ -33,7 +35,7 @@ pub(super) async fn answer(
 ) -> MetadataResponse {
     let all = request.topics.as_ref().is_none_or(|topics| topics.is_empty() && version < EMPTY_MEANS_NONE_FROM);
     let may_create = request.allow_auto_topic_creation || version < ASKS_FOR_CREATION_FROM;
-    let topics = if all {
+    let mut topics: Vec<MetadataResponseTopic> = if all {
         let image = shard.image();
         image.topics().map(|topic| describe(&image, topic)).collect()
     } else {
@@ -43,8 +45,18 @@ pub(super) async fn answer(
         }
         described
     };
+    if request.include_topic_authorized_operations {
+        for found in topics.iter_mut().filter(|topic| topic.error_code == ErrorCode::None.code()) {
+            found.topic_authorized_operations = authorized_operations::TOPIC;
+        }
+    }
+    let cluster_operations = match request.include_cluster_authorized_operations {
+        true => authorized_operations::CLUSTER,
+        false => OPERATIONS_NOT_ASKED,
+    };
     let image = shard.image();
     MetadataResponse::default()
+        .with_cluster_authorized_operations(cluster_operations)
         .with_brokers(brokers(shard, &image, listener))
         .with_cluster_id(Some(StrBytes::from_string(shard.cluster().to_string())))
         .with_controller_id(broker_id(shard.node()))

@@ -12,7 +12,10 @@
 //! | `frames`, `connection`, `responses` | requests as frames, order of answers |
 //! | `router` | from a frame to the handler of its API |
 //! | `produce`, `fetch`, `list_offsets`, `delete_records`, `init_producer_id` | one API of the data plane each |
-//! | `metadata`, `create_topics`, `delete_topics` | one API of the control plane each |
+//! | `offset_for_leader_epoch`, `describe_producers`, `describe_log_dirs` | the same, for what partitions say of themselves |
+//! | `metadata`, `create_topics`, `create_partitions`, `delete_topics` | one API of the control plane each |
+//! | `describe_cluster`, `describe_topic_partitions` | the same, for what the image alone says |
+//! | `authorized_operations` | what a client may do, as answers say it |
 //! | `shard`, `first` | what the handlers of one core share, and what the first shard has beside |
 //! | `mail`, `owners` | what shards ask each other, and which of them owns which partition |
 //! | `producer_ids` | ids from durably reserved blocks |
@@ -21,11 +24,17 @@
 
 mod accept;
 mod admissions;
+mod authorized_operations;
 mod connection;
+mod create_partitions;
 mod create_topics;
 mod data_directory;
 mod delete_records;
 mod delete_topics;
+mod describe_cluster;
+mod describe_log_dirs;
+mod describe_producers;
+mod describe_topic_partitions;
 mod fetch;
 mod first;
 mod frames;
@@ -34,6 +43,7 @@ mod list_offsets;
 mod listeners;
 mod mail;
 mod metadata;
+mod offset_for_leader_epoch;
 mod owners;
 mod produce;
 mod producer_ids;

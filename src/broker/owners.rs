@@ -13,21 +13,28 @@ use crate::types::{ShardId, TopicId, TopicPartition};
 /// The owners of all partitions, as one shard knows them.
 #[derive(Clone, Debug)]
 pub(super) struct Owners {
-    first: BTreeMap<TopicId, ShardId>,
+    topics: BTreeMap<TopicId, Place>,
     /// Partitions that each shard owns. Only the first shard, which chooses, keeps them.
     loads: Vec<usize>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    first: ShardId,
+    /// Partitions that are counted in the loads.
+    partitions: usize,
 }
 
 impl Owners {
     /// No partition yet, on `shards` shards, at least one.
     pub(super) fn new(shards: u16) -> Owners {
         assert!(shards > 0);
-        Owners { first: BTreeMap::new(), loads: vec![0; usize::from(shards)] }
+        Owners { topics: BTreeMap::new(), loads: vec![0; usize::from(shards)] }
     }
 
     /// The owner of `at`; `None` as long as its topic has no place.
     pub(super) fn owner(&self, at: TopicPartition) -> Option<ShardId> {
-        let first = usize::from(self.first.get(&at.topic)?.0);
+        let first = usize::from(self.topics.get(&at.topic)?.first.0);
         let index = usize::try_from(at.partition.value()).ok()?;
         Some(shard((first + index) % self.loads.len()))
     }
@@ -35,39 +42,39 @@ impl Owners {
     /// Chooses the first shard of a topic of `partitions` partitions, unless it has one: the one from which on those
     /// partitions that do not go round evenly meet the least loaded shards.
     pub(super) fn place(&mut self, topic: TopicId, partitions: usize) -> ShardId {
-        if let Some(first) = self.first.get(&topic) {
-            return *first;
+        if let Some(place) = self.topics.get(&topic) {
+            return place.first;
         }
         let shards = self.loads.len();
         let uneven = partitions % shards;
         let load = |first: usize| (0..uneven).map(|step| self.loads[(first + step) % shards]).sum::<usize>();
         let first = (0..shards).min_by_key(|first| load(*first)).expect("there is a shard");
-        self.first.insert(topic, shard(first));
-        self.count(topic, 0, partitions);
+        self.learn(topic, shard(first));
+        self.grow(topic, partitions);
         shard(first)
     }
 
     /// Takes over what the first shard has chosen.
     pub(super) fn learn(&mut self, topic: TopicId, first: ShardId) {
-        self.first.insert(topic, first);
+        self.topics.entry(topic).or_insert(Place { first, partitions: 0 });
     }
 
-    /// A topic has grown from one number of partitions to another.
-    pub(super) fn count(&mut self, topic: TopicId, from: usize, to: usize) {
-        let Some(first) = self.first.get(&topic) else { return };
-        let (first, shards) = (usize::from(first.0), self.loads.len());
-        for index in from..to {
-            self.loads[(first + index) % shards] += 1;
+    /// A topic has got `added` more partitions.
+    pub(super) fn grow(&mut self, topic: TopicId, added: usize) {
+        let Some(place) = self.topics.get_mut(&topic) else { return };
+        for index in place.partitions..place.partitions + added {
+            let shards = self.loads.len();
+            self.loads[(usize::from(place.first.0) + index) % shards] += 1;
         }
+        place.partitions += added;
     }
 
-    /// A topic of `partitions` partitions is gone.
-    pub(super) fn forget(&mut self, topic: TopicId, partitions: usize) {
-        let Some(first) = self.first.remove(&topic) else { return };
-        let (first, shards) = (usize::from(first.0), self.loads.len());
-        for index in 0..partitions {
-            let load = &mut self.loads[(first + index) % shards];
-            *load = load.saturating_sub(1);
+    /// A topic is gone.
+    pub(super) fn forget(&mut self, topic: TopicId) {
+        let Some(place) = self.topics.remove(&topic) else { return };
+        for index in 0..place.partitions {
+            let shards = self.loads.len();
+            self.loads[(usize::from(place.first.0) + index) % shards] -= 1;
         }
     }
 }
@@ -100,9 +107,9 @@ mod tests {
         assert_eq!(owners.place(topic(3), 1), ShardId(2));
         assert_eq!(owners.loads, [2, 2, 2]);
         assert_eq!(owners.place(topic(2), 1), ShardId(1), "a topic keeps its place");
-        owners.count(topic(2), 1, 3);
+        owners.grow(topic(2), 2);
         assert_eq!(owners.loads, [3, 2, 3]);
-        owners.forget(topic(1), 4);
+        owners.forget(topic(1));
         assert_eq!((owners.loads.as_slice(), of(&owners, 1, 0)), (&[1, 1, 2][..], None));
     }
 

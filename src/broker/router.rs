@@ -10,7 +10,11 @@ use thiserror::Error;
 use super::connection::Connection;
 use super::responses::Response;
 use super::shard::{FIRST, Shard};
-use super::{create_topics, delete_records, delete_topics, fetch, init_producer_id, list_offsets, metadata, produce};
+use super::{
+    create_partitions, create_topics, delete_records, delete_topics, describe_cluster, describe_log_dirs,
+    describe_producers, describe_topic_partitions, fetch, init_producer_id, list_offsets, metadata,
+    offset_for_leader_epoch, produce,
+};
 use crate::runtime::Slice;
 use crate::types::Pieces;
 use crate::wire::control::EncodeError;
@@ -80,6 +84,14 @@ async fn control(
         Request::InitProducerId(request) => {
             shard.call(FIRST, move |first| async move { init_producer_id::answer(&first, request).await }).await.into()
         }
+        Request::OffsetForLeaderEpoch(request) => offset_for_leader_epoch::answer(shard, request).await.into(),
+        Request::DescribeLogDirs(request) => describe_log_dirs::answer(shard, request).await.into(),
+        Request::CreatePartitions(request) => {
+            shard.call(FIRST, move |first| async move { create_partitions::answer(&first, request).await }).await.into()
+        }
+        Request::DescribeCluster(request) => describe_cluster::answer(shard, connection.listener(), &request).into(),
+        Request::DescribeProducers(request) => describe_producers::answer(shard, request).await.into(),
+        Request::DescribeTopicPartitions(request) => describe_topic_partitions::answer(&shard.image(), &request).into(),
     };
     Ok(ready(encode_response(header.api, header.correlation, response)?))
 }

@@ -15,7 +15,7 @@ use thiserror::Error;
 use tracing::{error, info, warn};
 
 use super::data_directory::{DataDirectoryError, PartitionDirectory};
-use super::shard::{FIRST, Shard};
+use super::shard::Shard;
 use crate::config::TopicConfig;
 use crate::controller::{
     CreateTopic, CreateTopicError, CreateTopics, CreatedTopic, DeleteTopic, DeletedTopic, DeletedTopicResult, Topic,
@@ -198,14 +198,18 @@ pub(super) async fn create(shard: &Rc<Shard>, request: CreateTopics) -> Result<V
 
 /// Makes the partitions of topics that were just created, each on its shard.
 async fn open_new(shard: &Rc<Shard>, placed: Vec<(TopicId, ShardId)>) {
-    let ids: Vec<TopicId> = placed.iter().map(|(topic, _)| *topic).collect();
-    shard.first().opening.borrow_mut().extend(&ids);
-    shard.publish(placed).await;
-    open_missing(shard, ids.clone()).await;
+    let topics = placed.iter().map(|(topic, _)| *topic).collect();
+    open_while_held(shard, placed, topics).await;
+}
+
+/// Lets every shard know of `topics`, of which `placed` are new, and opens what is missing of them. Their files are not removed
+/// meanwhile, also if they are deleted.
+async fn open_while_held(shard: &Rc<Shard>, placed: Vec<(TopicId, ShardId)>, topics: Vec<TopicId>) {
     let first = shard.first();
-    first.opening.borrow_mut().retain(|topic| !ids.contains(topic));
-    // What was deleted again in the meantime has waited for this.
-    first.trash.notify();
+    first.hold(&topics);
+    shard.publish(placed).await;
+    open_missing(shard, topics.clone()).await;
+    first.let_go(&topics);
 }
 
 /// Opens the partitions of these topics that are not served yet, each on its shard.
@@ -220,6 +224,14 @@ async fn open_missing(shard: &Rc<Shard>, ids: Vec<TopicId>) {
         }
     });
     opened.await;
+}
+
+/// Makes the partitions that were just added to topics, so many to each, on the shards that own them.
+pub(super) async fn open_added(shard: &Rc<Shard>, added: Vec<(TopicId, usize)>) {
+    for (topic, count) in &added {
+        shard.owners().borrow_mut().grow(*topic, *count);
+    }
+    open_while_held(shard, Vec::new(), added.into_iter().map(|(topic, _)| topic).collect()).await;
 }
 
 /// Creates a topic with the broker's defaults, since a client asked for it. The answer to the client while it is made is
@@ -260,9 +272,7 @@ pub(super) async fn remove_deleted(shard: Rc<Shard>) {
             return;
         }
         let image = shard.image();
-        let is_due = |topic: &&Arc<DeletedTopic>| {
-            topic.brokers.contains(&shard.node()) && !first.opening.borrow().contains(&topic.id)
-        };
+        let is_due = |topic: &&Arc<DeletedTopic>| topic.brokers.contains(&shard.node()) && !first.is_held(topic.id);
         for deleted in image.deleted_topics().filter(is_due) {
             if let Err(error) = remove(&shard, deleted.id, &deleted.name).await {
                 error!(topic = %deleted.name, %error, "the files of a deleted topic are not removed yet");
@@ -282,11 +292,7 @@ async fn remove(shard: &Rc<Shard>, id: TopicId, name: &TopicName) -> Result<(), 
             async move { remove_partitions(&shard, id, &name).await }
         }
     });
-    let mut partitions = 0;
-    for removed in removed.await {
-        partitions += removed?;
-    }
-    shard.owners().borrow_mut().forget(id, partitions);
+    removed.await.into_iter().collect::<Result<(), _>>()?;
     let node = shard.node();
     match shard.change(move |controller| controller.files_removed(id, node)).await {
         Ok(()) => info!(topic = %name, %id, "topic removed"),
@@ -295,10 +301,8 @@ async fn remove(shard: &Rc<Shard>, id: TopicId, name: &TopicName) -> Result<(), 
     Ok(())
 }
 
-/// Serves the partitions of a deleted topic that this shard owns no more, and moves their files out of the way; how many
-/// there were.
-async fn remove_partitions(shard: &Rc<Shard>, id: TopicId, name: &TopicName) -> Result<usize, DataDirectoryError> {
-    let mut count = 0;
+/// Serves the partitions of a deleted topic that this shard owns no more, and moves their files out of the way.
+async fn remove_partitions(shard: &Rc<Shard>, id: TopicId, name: &TopicName) -> Result<(), DataDirectoryError> {
     for partition in shard.remove_topic(id).into_iter().flatten() {
         partition.delete();
         if let Err(error) = partition.log().clone().close().await {
@@ -306,12 +310,9 @@ async fn remove_partitions(shard: &Rc<Shard>, id: TopicId, name: &TopicName) -> 
         }
         let directory = PartitionDirectory::new(name, id, partition.id().partition);
         shard.data.discard(&directory).await?;
-        count += 1;
     }
-    if shard.id() != FIRST {
-        shard.owners().borrow_mut().forget(id, 0);
-    }
-    Ok(count)
+    shard.owners().borrow_mut().forget(id);
+    Ok(())
 }
 
 /// At start: moves the directories of deleted topics to `trash` and unexplained ones to `lost`.

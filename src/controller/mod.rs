@@ -13,6 +13,7 @@
 
 mod brokers;
 mod image;
+mod partitions;
 mod placement;
 mod producer_ids;
 mod record;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 
 pub use brokers::RegisterBroker;
 pub use image::{ClusterImage, ConfigOverrides, DeletedTopic, ReplayError, Topic};
+pub use partitions::{CreatePartitions, CreatePartitionsError, GrowTopic, GrownTopic};
 pub use placement::AssignmentError;
 pub use producer_ids::{AllocateProducerIdsError, PRODUCER_ID_BLOCK, ProducerIdBlock};
 pub use record::{BrokerRegistration, ConfigResource, DecodeError, Listener, MetadataRecord, Partition};

@@ -1,10 +1,12 @@
-//! Which brokers hold a new topic's partitions: by rule, or as the client wrote it down.
+//! Which brokers hold new partitions: by rule, or as the client wrote it down.
 //!
 //! By rule, leaders go round the brokers from a start that the topic's random id gives, so that topics do not all begin at
 //! one broker; the followers of each next round over the brokers are shifted by one more, so that the partitions of a broker
 //! that fails are spread over all others. Racks are not considered.
 //!
 //! Source: Kafka's assignment of replicas to brokers (KIP-36, without racks).
+
+use std::ops::Range;
 
 use super::topics::ManualAssignment;
 use crate::types::{BrokerId, TopicId};
@@ -60,12 +62,13 @@ pub enum AssignmentError {
     },
 }
 
-/// The replicas of each of `partitions` partitions, `replication_factor` each, the leader first.
+/// The replicas of the topic's partitions of these indexes, `replication_factor` each, the leader first. Where a partition
+/// goes depends on no other one, so that a topic can grow.
 ///
 /// `brokers` are distinct and at least as many as `replication_factor`, which is at least 1.
 pub(super) fn place(
     topic: TopicId,
-    partitions: usize,
+    partitions: Range<usize>,
     replication_factor: usize,
     brokers: &[BrokerId],
 ) -> Vec<Vec<BrokerId>> {
@@ -84,7 +87,7 @@ pub(super) fn place(
             })
             .collect()
     };
-    (0..partitions).map(replicas).collect()
+    partitions.map(replicas).collect()
 }
 
 /// The replicas of each partition, in the order of the partitions, as a client assigned them to some of `brokers`.
@@ -114,7 +117,11 @@ pub(super) fn check_assignment(
     Ok(placed)
 }
 
-fn check_replicas(assignment: &ManualAssignment, brokers: &[BrokerId]) -> Result<Vec<BrokerId>, AssignmentError> {
+/// The replicas of one partition as a client assigned them to some of `brokers`.
+pub(super) fn check_replicas(
+    assignment: &ManualAssignment,
+    brokers: &[BrokerId],
+) -> Result<Vec<BrokerId>, AssignmentError> {
     let partition = assignment.partition;
     if assignment.brokers.is_empty() {
         return Err(AssignmentError::Empty { partition });
@@ -150,7 +157,7 @@ mod tests {
     fn leaders_and_replicas_are_spread_evenly() {
         for (count, factor) in [(1, 1), (2, 2), (3, 3), (5, 3), (7, 2)] {
             let partitions = 20 * count as usize;
-            let placed = place(TopicId::from_random(0x1234_5678 << 90), partitions, factor, &brokers(count));
+            let placed = place(TopicId::from_random(0x1234_5678 << 90), 0..partitions, factor, &brokers(count));
             let (mut leaders, mut held) = (BTreeMap::new(), BTreeMap::new());
             for replicas in &placed {
                 assert_eq!(replicas.iter().collect::<BTreeSet<_>>().len(), factor, "{replicas:?}");
@@ -164,14 +171,14 @@ mod tests {
 
     #[test]
     fn the_load_of_a_broker_that_fails_falls_on_all_others() {
-        let placed = place(TopicId::from_random(7), 40, 2, &brokers(5));
+        let placed = place(TopicId::from_random(7), 0..40, 2, &brokers(5));
         let heirs: BTreeSet<_> = placed.iter().filter(|r| r[0] == broker(1)).map(|r| r[1]).collect();
         assert_eq!(heirs.len(), 4);
     }
 
     #[test]
     fn the_start_depends_on_the_topic() {
-        let starts: BTreeSet<_> = (0..64).map(|id| place(TopicId::from_random(id), 1, 1, &brokers(4))).collect();
+        let starts: BTreeSet<_> = (0..64).map(|id| place(TopicId::from_random(id), 0..1, 1, &brokers(4))).collect();
         assert_eq!(starts.len(), 4);
     }
 

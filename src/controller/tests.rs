@@ -77,6 +77,7 @@ pub(super) fn partition_at(controller: &Controller, topic: TopicId, index: i32) 
 enum Command {
     Start { broker: i32, incarnation: u8, clean: bool },
     Create { names: Vec<u8>, partitions: i32, replication_factor: i16, id: u32 },
+    Grow { names: Vec<u8>, partitions: i32 },
     Delete { names: Vec<u8> },
     FilesRemoved { broker: i32 },
     ProducerIds { broker: i32 },
@@ -89,6 +90,8 @@ fn command() -> impl Strategy<Value = Command> {
         4 => (prop::collection::vec(0u8..8, 1..4), -1..9, -1i16..4, any::<u32>()).prop_map(
             |(names, partitions, replication_factor, id)| Command::Create { names, partitions, replication_factor, id }
         ),
+        2 => (prop::collection::vec(0u8..8, 1..4), -1..12)
+            .prop_map(|(names, partitions)| Command::Grow { names, partitions }),
         2 => prop::collection::vec(0u8..8, 1..3).prop_map(|names| Command::Delete { names }),
         2 => (1..4).prop_map(|broker| Command::FilesRemoved { broker }),
         1 => (1..4).prop_map(|broker| Command::ProducerIds { broker }),
@@ -120,6 +123,11 @@ fn decide(controller: &Controller, command: &Command) -> Vec<MetadataRecord> {
             let topics = names.iter().enumerate().map(wanted).collect();
             let request = CreateTopics { topics, validate_only: false };
             controller.create_topics(&request, &RULES, &|_, _| Ok(())).records
+        }
+        Command::Grow { names, partitions } => {
+            let grow = |number: &u8| GrowTopic { name: name(*number), partitions: *partitions, assignments: None };
+            let request = CreatePartitions { topics: names.iter().map(grow).collect(), validate_only: false };
+            controller.create_partitions(&request, &RULES).records
         }
         Command::Delete { names } => {
             let by_name = |number: &u8| DeleteTopic { name: Some(name(*number)), id: None };

@@ -424,7 +424,7 @@ impl<'a> Creation<'a> {
         if replication_factor > self.brokers.len() {
             return Err(CreateTopicError::TooFewBrokers { replication_factor, brokers: self.brokers.len() });
         }
-        Ok(place(topic.id, partitions, replication_factor, &self.brokers))
+        Ok(place(topic.id, 0..partitions, replication_factor, &self.brokers))
     }
 
     fn check_limits(&self, partitions: usize) -> Result<(), CreateTopicError> {
@@ -441,9 +441,10 @@ impl<'a> Creation<'a> {
 }
 
 /// The partition `index`, which is counted from 0, in its first state: all replicas in sync, the first one leads.
-fn new_partition(index: i32, replicas: Vec<BrokerId>) -> Partition {
+pub(super) fn new_partition(index: usize, replicas: Vec<BrokerId>) -> Partition {
+    let index = i32::try_from(index).ok().and_then(PartitionId::new);
     Partition {
-        index: PartitionId::new(index).expect("indexes are counted from 0"),
+        index: index.expect("partitions are limited far below 2^31"),
         isr: replicas.clone(),
         leader: replicas.first().copied(),
         replicas,

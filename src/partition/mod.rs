@@ -24,7 +24,8 @@ use tracing::{error, warn};
 use crate::config::TopicConfig;
 use crate::record::{ProduceRules, ProducedBatch};
 use crate::runtime::{Class, Duration, sleep, spawn};
-use crate::storage::producers::SequenceError;
+use crate::storage::epochs::EpochEnd;
+use crate::storage::producers::{ActiveProducer, SequenceError};
 use crate::storage::{
     AppendError, Appended, Batches, Corruption, DeleteRecordsError, Log, LogEvent, ReadError, ReadLimits, TimedOffset,
 };
@@ -188,6 +189,36 @@ impl Partition {
     /// The epoch of the leader that appended the record at `offset`.
     pub fn epoch_of(&self, offset: Offset) -> Option<LeaderEpoch> {
         self.log.leader_epoch_for(offset)
+    }
+
+    /// Where the largest epoch that is not above `asked` ends, as far as consumers see the log; `None` if `asked` is above the
+    /// current one, which nobody can know here.
+    ///
+    /// The current epoch counts from its first moment: before it has written anything it begins and ends where the log does.
+    /// An epoch older than all that are known ends where the first known one begins.
+    pub fn epoch_end(&self, asked: LeaderEpoch) -> Option<EpochEnd> {
+        if asked > self.leader_epoch {
+            return None;
+        }
+        let visible = self.high_watermark();
+        if asked == self.leader_epoch {
+            return Some(EpochEnd { epoch: asked, end: visible });
+        }
+        let known = self.log.end_offset_for(asked);
+        // Above all that have written: the last of them ends where the current one will begin.
+        let last = || EpochEnd { epoch: self.log.epoch_at_end().unwrap_or(asked), end: visible };
+        let found = known.unwrap_or_else(last);
+        Some(EpochEnd { epoch: found.epoch, end: found.end.min(visible) })
+    }
+
+    /// The idempotent producers that it remembers, by id.
+    pub fn active_producers(&self) -> Vec<ActiveProducer> {
+        self.log.active_producers()
+    }
+
+    /// Bytes of its segments, up to the log end.
+    pub fn size_bytes(&self) -> u64 {
+        self.log.size_bytes()
     }
 
     /// Appends a batch. It is committed once [`Partition::committed`] says so.

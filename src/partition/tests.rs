@@ -1,4 +1,4 @@
-//! A partition whose disk fails: refused meanwhile, back by itself, told once.
+//! A partition whose disk fails: refused meanwhile, back by itself, told once. And where its leader epochs end.
 
 use std::path::Path;
 
@@ -91,6 +91,45 @@ fn a_deleted_partition_stays_deleted_when_its_log_fails() {
         sleep(Duration::from_millis(500)).await;
         assert!(!partition.log().is_open(), "it has failed");
         assert_eq!(partition.outcome(appended.end), Some(Err(CommitError::Deleted)));
+    };
+    simulation.run_on(node, ShardId(0), body).expect("it is not stuck").expect("the process lives");
+}
+
+#[test]
+fn epochs_end_where_the_next_one_wrote_and_the_current_one_at_the_high_watermark() {
+    let simulation = Simulation::new(3, SimulationOptions::default());
+    let node = simulation.add_node(1);
+    let epoch = |value| LeaderEpoch::new(value).expect("not negative");
+    let body = async move {
+        let first = partition().await;
+        let led_in = |value| {
+            let config = TopicConfig::clone(&first.config());
+            Partition::new(first.topic().clone(), first.id(), first.log().clone(), epoch(value), config)
+        };
+        let ends = |partition: &Partition, asked: &[i32]| {
+            let ends = asked.iter().map(|&asked| partition.epoch_end(epoch(asked)));
+            ends.map(|end| end.map(|end| (end.epoch.value(), end.end.value()))).collect::<Vec<_>>()
+        };
+        assert_eq!(ends(&first, &[0, 1]), [Some((0, 0)), None], "it ends where it begins");
+        assert_eq!(ends(&led_in(2), &[0, 1, 2]), [Some((0, 0)), Some((1, 0)), Some((2, 0))], "nobody has written");
+        for _ in 0..2 {
+            let appended = append(&first).expect("room");
+            first.committed(appended.end).await.expect("a healthy disk");
+        }
+        assert_eq!(ends(&first, &[0, 1]), [Some((0, 2)), None]);
+
+        let third = led_in(3);
+        assert_eq!(ends(&third, &[0, 1, 3, 4]), [Some((0, 2)), Some((0, 2)), Some((3, 2)), None]);
+        let appended = append(&third).expect("room");
+        assert_eq!(ends(&third, &[0, 2, 3]), [Some((0, 2)), Some((0, 2)), Some((3, 2))], "not committed: not seen");
+        third.committed(appended.end).await.expect("a healthy disk");
+        assert_eq!(ends(&third, &[0, 2, 3]), [Some((0, 2)), Some((0, 2)), Some((3, 3))]);
+
+        let fifth = led_in(5);
+        assert_eq!(ends(&fifth, &[2, 3, 4, 5, 6]), [Some((0, 2)), Some((3, 3)), Some((3, 3)), Some((5, 3)), None]);
+        let offset = |value| Offset::new(value).expect("not negative");
+        fifth.delete_records(offset(3)).await.expect("a healthy disk");
+        assert_eq!(ends(&fifth, &[0, 3, 5]), [Some((0, 3)), Some((3, 3)), Some((5, 3))], "nothing is left of them");
     };
     simulation.run_on(node, ShardId(0), body).expect("it is not stuck").expect("the process lives");
 }

@@ -73,9 +73,34 @@ pub async fn remove(path: &Path) -> io::Result<()> {
     forward!(shard => shard.remove_directory(path).await)
 }
 
-/// Bytes of the file system that an unprivileged user may still write (statvfs(3)).
+/// The size of a file system.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Space {
+    /// Bytes of it in all.
+    pub total_bytes: u64,
+    /// Bytes that an unprivileged user may still write.
+    pub free_bytes: u64,
+}
+
+/// The size of the file system that holds `path` (statvfs(3)).
+pub async fn space(path: &Path) -> io::Result<Space> {
+    forward!(shard => shard.space(path).await)
+}
+
+/// Bytes of the file system that an unprivileged user may still write.
 pub async fn free_bytes(path: &Path) -> io::Result<u64> {
-    forward!(shard => shard.free_bytes(path).await)
+    space(path).await.map(|space| space.free_bytes)
+}
+
+/// The path from the root of the file system, links not followed.
+///
+/// # Errors
+/// If `path` is relative and the working directory is gone.
+pub fn absolute(path: &Path) -> io::Result<PathBuf> {
+    match current() {
+        Backend::Real(_) => std::path::absolute(path),
+        Backend::Sim(_) => Ok(path.to_path_buf()),
+    }
 }
 
 /// An exclusive lock on a file, held until it is dropped or the process ends (flock(2)).

@@ -25,7 +25,7 @@ use super::format::FIRST_BATCH_AT;
 use super::gate::Gate;
 use super::options::LogOptions;
 use super::planted::{self, Bug};
-use super::producers::ProducerStates;
+use super::producers::{ActiveProducer, ProducerStates};
 use super::recovery::{self, RecoveryReport};
 use super::segment::{LogPoint, Segment};
 use super::shard::Storage;
@@ -438,6 +438,11 @@ impl Log {
     pub fn end_offset_for(&self, epoch: LeaderEpoch) -> Option<EpochEnd> {
         let state = self.0.state.borrow();
         state.epochs.end_offset_for(epoch, state.accepted.offset)
+    }
+
+    /// The idempotent producers that it remembers, by id.
+    pub fn active_producers(&self) -> Vec<ActiveProducer> {
+        self.0.state.borrow().producers.active()
     }
 
     /// The options in force.

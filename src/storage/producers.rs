@@ -71,6 +71,23 @@ impl AcceptedBatch {
     }
 }
 
+/// A producer that is remembered, as it stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ActiveProducer {
+    /// The producer.
+    pub producer: ProducerId,
+    /// Its epoch.
+    pub epoch: ProducerEpoch,
+    /// The last sequence that it wrote in this epoch.
+    pub last_sequence: Option<Sequence>,
+    /// The largest timestamp of its last batch, or the log append time.
+    pub last_timestamp: Option<Timestamp>,
+    /// The first offset of the transaction that is open, if one is.
+    pub open_transaction: Option<Offset>,
+    /// The epoch of the coordinator that wrote its last transaction marker.
+    pub coordinator_epoch: Option<u32>,
+}
+
 /// What to do with a batch that is not refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
@@ -208,6 +225,18 @@ impl Producer {
         self.batches.push(batch)
     }
 
+    fn describe(&self, producer: ProducerId) -> ActiveProducer {
+        let last = self.batches.last();
+        ActiveProducer {
+            producer,
+            epoch: self.epoch,
+            last_sequence: last.map(|last| last.last_sequence()),
+            last_timestamp: last.and_then(|last| last.timestamp),
+            open_transaction: self.open_transaction,
+            coordinator_epoch: self.coordinator_epoch,
+        }
+    }
+
     fn expected(&self) -> Sequence {
         self.batches.last().map_or(FIRST_SEQUENCE, |last| last.last_sequence().plus(1))
     }
@@ -305,6 +334,13 @@ impl ProducerStates {
     /// Whether no producer is remembered.
     pub fn is_empty(&self) -> bool {
         self.producers.is_empty()
+    }
+
+    /// The producers that are remembered, by id. What is accepted counts, durable or not.
+    pub fn active(&self) -> Vec<ActiveProducer> {
+        let mut active: Vec<ActiveProducer> = self.producers.iter().map(|(id, known)| known.describe(*id)).collect();
+        active.sort_unstable_by_key(|active| active.producer);
+        active
     }
 
     /// The first offset of the oldest open transaction, if there is one: the last stable offset does not pass it.

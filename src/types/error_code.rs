@@ -111,6 +111,10 @@ error_codes! {
     UnknownTopicId = 100, "UNKNOWN_TOPIC_ID";
     /// A fetch session was used with names and with ids.
     FetchSessionTopicIdError = 106, "FETCH_SESSION_TOPIC_ID_ERROR";
+    /// The request was meant for a controller.
+    MismatchedEndpointType = 114, "MISMATCHED_ENDPOINT_TYPE";
+    /// The request names a kind of endpoint that there is not.
+    UnsupportedEndpointType = 115, "UNSUPPORTED_ENDPOINT_TYPE";
 }
 
 impl ErrorCode {

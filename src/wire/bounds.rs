@@ -9,7 +9,7 @@
 //! Bytes after the request are no error, since Kafka ignores them and clients were only ever tested against it; the codec is
 //! given what the walk covered and no more. What values mean is not looked at.
 
-use super::cursor::{Cursor, DecodeError, Malformed};
+use super::cursor::{Cursor, DecodeError, Expected, Malformed};
 use super::schema::{self, Field, Kind};
 use super::table::Api;
 
@@ -41,6 +41,14 @@ fn value(cursor: &mut Cursor<'_>, kind: &'static Kind, nullable: bool) -> Result
             (0..count).try_for_each(|_| value(cursor, element, false))
         }
         Kind::Struct(fields) => structure(cursor, fields),
+        Kind::Optional(fields) => {
+            let mark = *cursor;
+            match cursor.i8()? {
+                -1 => Ok(()),
+                1 => structure(cursor, fields),
+                _ => Err(mark.malformed(Expected::NullMark)),
+            }
+        }
         Kind::Int8 | Kind::Int16 | Kind::Int32 | Kind::Int64 | Kind::Uuid => {
             let size = kind.least_bytes(cursor.version(), cursor.is_flexible());
             cursor.take(size).map(drop)
@@ -51,7 +59,6 @@ fn value(cursor: &mut Cursor<'_>, kind: &'static Kind, nullable: bool) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::cursor::Expected;
     use crate::wire::table::ApiKey;
 
     fn api(key: ApiKey, version: i16) -> Api {
@@ -85,6 +92,20 @@ mod tests {
         assert_eq!(check(api(ApiKey::Metadata, 1), &null), Ok(4));
         let refused = check(api(ApiKey::Metadata, 0), &null).map_err(|error| error.expected);
         assert_eq!(refused, Err(Expected::Length));
+    }
+
+    #[test]
+    fn a_structure_is_there_or_null_and_nothing_else() {
+        let page = api(ApiKey::DescribeTopicPartitions, 0);
+        // No topics, a limit of 9, the mark.
+        let body = |mark: u8, cursor: &[u8]| [&[1, 0, 0, 0, 9, mark], cursor, &[0]].concat();
+        assert_eq!(check(page, &body(0xff, &[])), Ok(7));
+        let cursor = [2, b't', 0, 0, 0, 3, 0];
+        assert_eq!(check(page, &body(1, &cursor)), Ok(14));
+        for mark in [0, 2, 0x7f, 0x80, 0xfe] {
+            let refused = DecodeError { api: page, position: 5, expected: Expected::NullMark };
+            assert_eq!(check(page, &body(mark, &cursor)), Err(refused));
+        }
     }
 
     #[test]

@@ -15,9 +15,12 @@ use super::bounds;
 use super::cursor::{DecodeError, Expected};
 use super::frame::{CorrelationId, LENGTH_BYTES};
 use super::messages::{
-    ApiVersionsRequest, ApiVersionsResponse, CreateTopicsRequest, CreateTopicsResponse, DeleteRecordsRequest,
-    DeleteRecordsResponse, DeleteTopicsRequest, DeleteTopicsResponse, InitProducerIdRequest, InitProducerIdResponse,
-    ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse,
+    ApiVersionsRequest, ApiVersionsResponse, CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest,
+    CreateTopicsResponse, DeleteRecordsRequest, DeleteRecordsResponse, DeleteTopicsRequest, DeleteTopicsResponse,
+    DescribeClusterRequest, DescribeClusterResponse, DescribeLogDirsRequest, DescribeLogDirsResponse,
+    DescribeProducersRequest, DescribeProducersResponse, DescribeTopicPartitionsRequest,
+    DescribeTopicPartitionsResponse, InitProducerIdRequest, InitProducerIdResponse, ListOffsetsRequest,
+    ListOffsetsResponse, MetadataRequest, MetadataResponse, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
 };
 use super::table::{Api, ApiKey};
 
@@ -94,6 +97,18 @@ control_plane! {
     DeleteRecords(DeleteRecordsRequest, DeleteRecordsResponse);
     /// A producer id.
     InitProducerId(InitProducerIdRequest, InitProducerIdResponse);
+    /// The ends of leader epochs.
+    OffsetForLeaderEpoch(OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse);
+    /// The data directory and its logs.
+    DescribeLogDirs(DescribeLogDirsRequest, DescribeLogDirsResponse);
+    /// More partitions.
+    CreatePartitions(CreatePartitionsRequest, CreatePartitionsResponse);
+    /// The brokers.
+    DescribeCluster(DescribeClusterRequest, DescribeClusterResponse);
+    /// The idempotent producers of partitions.
+    DescribeProducers(DescribeProducersRequest, DescribeProducersResponse);
+    /// Topics and partitions, page by page.
+    DescribeTopicPartitions(DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse);
 }
 
 /// A response that cannot be written in its version: a bug of the handler that made it.
@@ -189,6 +204,9 @@ impl Response {
                         topic.topic_authorized_operations = OPERATIONS_NOT_ASKED;
                     }
                 }
+            }
+            Response::DescribeCluster(body) if version < 2 => {
+                body.brokers.iter_mut().for_each(|broker| broker.is_fenced = false);
             }
             _ => {}
         }

@@ -45,6 +45,8 @@ pub enum Expected {
     TaggedSize,
     /// Isolation level 0 or 1.
     IsolationLevel,
+    /// The byte before a structure that may be null: 1, or −1 where it is.
+    NullMark,
     /// A body that the codec accepts.
     Decodable,
 }
@@ -61,6 +63,7 @@ impl fmt::Display for Expected {
             Expected::FewerElements => write!(f, "at most {ELEMENTS_MAX} elements in all"),
             Expected::TaggedSize => f.write_str("a tagged field of the size of its content"),
             Expected::IsolationLevel => f.write_str("isolation level 0 or 1"),
+            Expected::NullMark => f.write_str("1 before a structure, or -1 for null"),
             Expected::Decodable => f.write_str("a body that the codec accepts"),
         }
     }

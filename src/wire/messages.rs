@@ -4,6 +4,8 @@
 //! has types, −1 for what is absent. Handlers translate at once. Not here: Produce and Fetch, which have types of their own.
 
 pub use kafka_protocol::messages::api_versions_response::{ApiVersion, SupportedFeatureKey};
+pub use kafka_protocol::messages::create_partitions_request::{CreatePartitionsAssignment, CreatePartitionsTopic};
+pub use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
 pub use kafka_protocol::messages::create_topics_request::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
 };
@@ -12,16 +14,37 @@ pub use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartitio
 pub use kafka_protocol::messages::delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult};
 pub use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 pub use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
+pub use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
+pub use kafka_protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
+pub use kafka_protocol::messages::describe_log_dirs_response::{
+    DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic,
+};
+pub use kafka_protocol::messages::describe_producers_request::TopicRequest as DescribeProducersTopic;
+pub use kafka_protocol::messages::describe_producers_response::{
+    PartitionResponse as DescribeProducersPartitionResult, ProducerState, TopicResponse as DescribeProducersTopicResult,
+};
+pub use kafka_protocol::messages::describe_topic_partitions_request::{
+    Cursor as TopicPartitionsCursor, TopicRequest as DescribeTopicPartitionsTopic,
+};
+pub use kafka_protocol::messages::describe_topic_partitions_response::{
+    Cursor as NextTopicPartitionsCursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
+};
 pub use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 pub use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 pub use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 pub use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
+pub use kafka_protocol::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
+pub use kafka_protocol::messages::offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult};
 pub use kafka_protocol::messages::{
-    ApiVersionsRequest, ApiVersionsResponse, BrokerId, CreateTopicsRequest, CreateTopicsResponse, DeleteRecordsRequest,
-    DeleteRecordsResponse, DeleteTopicsRequest, DeleteTopicsResponse, InitProducerIdRequest, InitProducerIdResponse,
-    ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse, ProducerId, TopicName, TransactionalId,
+    ApiVersionsRequest, ApiVersionsResponse, BrokerId, CreatePartitionsRequest, CreatePartitionsResponse,
+    CreateTopicsRequest, CreateTopicsResponse, DeleteRecordsRequest, DeleteRecordsResponse, DeleteTopicsRequest,
+    DeleteTopicsResponse, DescribeClusterRequest, DescribeClusterResponse, DescribeLogDirsRequest,
+    DescribeLogDirsResponse, DescribeProducersRequest, DescribeProducersResponse, DescribeTopicPartitionsRequest,
+    DescribeTopicPartitionsResponse, InitProducerIdRequest, InitProducerIdResponse, ListOffsetsRequest,
+    ListOffsetsResponse, MetadataRequest, MetadataResponse, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
+    ProducerId, TopicName, TransactionalId,
 };
 pub use kafka_protocol::protocol::StrBytes;
 pub use uuid::Uuid;

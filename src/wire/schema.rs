@@ -34,6 +34,8 @@ pub(super) enum Kind {
     Array(&'static Kind),
     /// A structure, in flexible versions ended by tagged fields.
     Struct(&'static [Field]),
+    /// A structure behind a byte that says whether it is there: 1, or −1 for null.
+    Optional(&'static [Field]),
 }
 
 /// A field of a structure.
@@ -91,13 +93,14 @@ impl Kind {
                 let tagged_fields = usize::from(flexible);
                 present.map(|field| field.kind.least_bytes(version, flexible)).sum::<usize>() + tagged_fields
             }
+            Kind::Optional(_) => 1,
         }
     }
 
     const fn depth(&self) -> usize {
         match self {
             Kind::Array(element) => 1 + element.depth(),
-            Kind::Struct(fields) => depth(fields),
+            Kind::Struct(fields) | Kind::Optional(fields) => depth(fields),
             _ => 1,
         }
     }
@@ -141,6 +144,10 @@ const fn string() -> Field {
 
 const fn array(element: &'static Kind) -> Field {
     Field::new(Kind::Array(element))
+}
+
+const fn optional(fields: &'static [Field]) -> Field {
+    Field::new(Kind::Optional(fields))
 }
 
 const LIST_OFFSETS: &[Field] = &[
@@ -219,6 +226,59 @@ const INIT_PRODUCER_ID: &[Field] = &[
     int16().since(3),           // ProducerEpoch
 ];
 
+const OFFSET_FOR_LEADER_EPOCH: &[Field] = &[
+    int32().since(3), // ReplicaId
+    array(&Kind::Struct(&[
+        string(), // Topic
+        array(&Kind::Struct(&[
+            int32(), // Partition
+            int32(), // CurrentLeaderEpoch
+            int32(), // LeaderEpoch
+        ])),
+    ])),
+];
+
+const DESCRIBE_LOG_DIRS: &[Field] = &[array(&Kind::Struct(&[
+    string(),            // Topic
+    array(&Kind::Int32), // Partitions
+]))
+.nullable_since(0)];
+
+const CREATE_PARTITIONS: &[Field] = &[
+    array(&Kind::Struct(&[
+        string(), // Name
+        int32(),  // Count
+        array(&Kind::Struct(&[
+            array(&Kind::Int32), // BrokerIds
+        ]))
+        .nullable_since(0),
+    ])),
+    int32(), // TimeoutMs
+    int8(),  // ValidateOnly
+];
+
+const DESCRIBE_CLUSTER: &[Field] = &[
+    int8(),          // IncludeClusterAuthorizedOperations
+    int8().since(1), // EndpointType
+    int8().since(2), // IncludeFencedBrokers
+];
+
+const DESCRIBE_PRODUCERS: &[Field] = &[array(&Kind::Struct(&[
+    string(),            // Name
+    array(&Kind::Int32), // PartitionIndexes
+]))];
+
+const DESCRIBE_TOPIC_PARTITIONS: &[Field] = &[
+    array(&Kind::Struct(&[
+        string(), // Name
+    ])),
+    int32(), // ResponsePartitionLimit
+    optional(&[
+        string(), // TopicName
+        int32(),  // PartitionIndex
+    ]),
+];
+
 /// The fields of this API's request; `None` for those of the hot path.
 pub(super) const fn of(key: ApiKey) -> Option<&'static [Field]> {
     match key {
@@ -230,6 +290,12 @@ pub(super) const fn of(key: ApiKey) -> Option<&'static [Field]> {
         ApiKey::DeleteTopics => Some(DELETE_TOPICS),
         ApiKey::DeleteRecords => Some(DELETE_RECORDS),
         ApiKey::InitProducerId => Some(INIT_PRODUCER_ID),
+        ApiKey::OffsetForLeaderEpoch => Some(OFFSET_FOR_LEADER_EPOCH),
+        ApiKey::DescribeLogDirs => Some(DESCRIBE_LOG_DIRS),
+        ApiKey::CreatePartitions => Some(CREATE_PARTITIONS),
+        ApiKey::DescribeCluster => Some(DESCRIBE_CLUSTER),
+        ApiKey::DescribeProducers => Some(DESCRIBE_PRODUCERS),
+        ApiKey::DescribeTopicPartitions => Some(DESCRIBE_TOPIC_PARTITIONS),
     }
 }
 

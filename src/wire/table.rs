@@ -64,6 +64,18 @@ apis! {
     DeleteRecords = 21, 0..=2, flexible 2;
     /// Hands out producer ids.
     InitProducerId = 22, 0..=5, flexible 2;
+    /// Finds where leader epochs end.
+    OffsetForLeaderEpoch = 23, 2..=4, flexible 4;
+    /// Describes the data directory and the size of the logs in it.
+    DescribeLogDirs = 35, 1..=4, flexible 2;
+    /// Adds partitions to topics.
+    CreatePartitions = 37, 0..=3, flexible 2;
+    /// Describes the brokers.
+    DescribeCluster = 60, 0..=2, flexible 0;
+    /// Describes the idempotent producers of partitions.
+    DescribeProducers = 61, 0..=0, flexible 0;
+    /// Describes topics and their partitions, page by page.
+    DescribeTopicPartitions = 75, 0..=0, flexible 0;
 }
 
 /// One row of the table.

@@ -8,16 +8,22 @@
 //! |---|---|
 //! | `frames` | 1–3, 5, 28: versions, order, what ends a connection |
 //! | `metadata` | 8, 26: topics by name and id, and their creation |
+//! | `partitions` | 26: topics that grow |
+//! | `describing` | 6, and what the broker says of itself: cluster, directory, topics by pages, producers |
 //! | `produce` | 7, 9–13: which batches are taken, and what is stamped |
 //! | `idempotence` | 14: sequences |
 //! | `fetch` | 15–17, 19: which batches are given out, when, and offsets by time |
+//! | `leader_epochs` | 21: where leader epochs end |
 
 #[path = "../clients/mod.rs"]
 mod clients;
+mod describing;
 mod fetch;
 mod frames;
 mod idempotence;
+mod leader_epochs;
 mod metadata;
+mod partitions;
 mod produce;
 #[path = "../support/mod.rs"]
 mod support;

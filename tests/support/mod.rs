@@ -80,6 +80,7 @@ pub(crate) fn fixed_port() -> u16 {
 pub(crate) struct BrokerOptions {
     data_dir: PathBuf,
     listen: String,
+    directory: Option<PathBuf>,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
 }
@@ -88,13 +89,29 @@ impl BrokerOptions {
     /// On `data_dir`, on a free port of 127.0.0.1, with the defaults for everything else.
     pub(crate) fn new(data_dir: &Path) -> BrokerOptions {
         let listen = "127.0.0.1:0".to_owned();
-        BrokerOptions { data_dir: data_dir.to_owned(), listen, arguments: Vec::new(), environment: Vec::new() }
+        BrokerOptions {
+            data_dir: data_dir.to_owned(),
+            listen,
+            directory: None,
+            arguments: Vec::new(),
+            environment: Vec::new(),
+        }
     }
 
     /// On this port instead, so that a broker that comes back is found where it was. See [`fixed_port`].
     pub(crate) fn port(mut self, port: u16) -> BrokerOptions {
         self.listen = format!("127.0.0.1:{port}");
         self
+    }
+
+    /// On these addresses instead, with commas between.
+    pub(crate) fn listen(self, addresses: &str) -> BrokerOptions {
+        BrokerOptions { listen: addresses.to_owned(), ..self }
+    }
+
+    /// In this working directory, below which a relative data directory lies.
+    pub(crate) fn directory(self, directory: &Path) -> BrokerOptions {
+        BrokerOptions { directory: Some(directory.to_owned()), ..self }
     }
 
     /// With a configuration key.
@@ -124,6 +141,7 @@ impl BrokerOptions {
         let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
         command.arg("serve").arg("--data-dir").arg(&self.data_dir).arg("--listen").arg(&self.listen);
         command.args(&self.arguments).envs(self.environment.iter().cloned());
+        command.current_dir(self.directory.as_deref().unwrap_or(Path::new(".")));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the broker's binary runs");
         let (sender, lines) = channel();

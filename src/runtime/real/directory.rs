@@ -18,7 +18,7 @@ use super::file::{c_path, here, open_raw};
 use super::operation::Memory;
 use super::ring::Ring;
 use super::slot::{Held, Orphan};
-use crate::runtime::directory::{Entry, EntryKind};
+use crate::runtime::directory::{Entry, EntryKind, Space};
 
 /// Permissions of created directories, before the umask.
 const DIRECTORY_MODE: u32 = 0o755;
@@ -71,7 +71,7 @@ pub(super) fn list(path: &Path) -> io::Result<Vec<Entry>> {
     Ok(entries)
 }
 
-pub(super) fn free_bytes(path: &Path) -> io::Result<u64> {
+pub(super) fn space(path: &Path) -> io::Result<Space> {
     let path = c_path(path)?;
     // SAFETY: statvfs is a C struct of integers, for which all zeros is a value.
     let mut found: libc::statvfs = unsafe { std::mem::zeroed() };
@@ -79,7 +79,8 @@ pub(super) fn free_bytes(path: &Path) -> io::Result<u64> {
     if unsafe { libc::statvfs(path.as_ptr(), &mut found) } != 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+    Ok(Space { total_bytes: bytes(found.f_blocks), free_bytes: bytes(found.f_bavail) })
 }
 
 /// A locked file; unlocked when it is closed for the last time.

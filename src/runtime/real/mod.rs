@@ -49,7 +49,7 @@ use self::ring::Ring;
 use self::task::Load;
 use self::timer::TimerKey;
 use super::clock::Instant;
-use super::directory::Entry;
+use super::directory::{Entry, Space};
 use super::file::OpenMode;
 use super::mailbox::Collect;
 use super::network::SocketAddr;
@@ -157,8 +157,8 @@ impl Shard {
         directory::unlink(&self.ring, path, libc::AT_REMOVEDIR).await
     }
 
-    pub(super) async fn free_bytes(&self, path: &Path) -> io::Result<u64> {
-        directory::free_bytes(path)
+    pub(super) async fn space(&self, path: &Path) -> io::Result<Space> {
+        directory::space(path)
     }
 
     pub(super) async fn lock(&self, path: &Path, note: &str) -> io::Result<Lock> {

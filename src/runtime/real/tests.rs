@@ -196,7 +196,9 @@ fn directories_and_locks() {
         directory::remove_file(&inner.join("a")).await.expect("removed");
         directory::remove(&inner.join("c")).await.expect("removed");
         directory::remove(&inner).await.expect("removed");
-        assert!(directory::free_bytes(&root).await.expect("mounted") > 0);
+        let space = directory::space(&root).await.expect("mounted");
+        assert!(space.free_bytes > 0 && space.free_bytes <= space.total_bytes, "{space:?}");
+        assert!(directory::absolute("a/./b".as_ref()).is_ok_and(|path| path.is_absolute() && path.ends_with("a/b")));
 
         let lock = directory::lock(&root.join("LOCK"), "pid 7").await.expect("free");
         let error = directory::lock(&root.join("LOCK"), "pid 8").await.err().expect("taken");

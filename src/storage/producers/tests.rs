@@ -424,3 +424,24 @@ fn values_that_no_producer_can_have_are_refused() {
     wrong[batch + 15] = 0xff;
     assert!(ProducerStates::decode(&mut Reader::new("producers", &wrong), LIMITS, second(3)).is_err());
 }
+
+#[test]
+fn active_producers_are_told_by_id_with_their_last_batch() {
+    let mut log = Log::new(LIMITS);
+    assert_eq!(log.states.active(), []);
+    for (id, epoch, first_sequence, records) in [(9, 0, i32::MAX, 3), (7, 0, 0, 2), (7, 0, 2, 1), (7, 4, 0, 5)] {
+        log.send_at(&batch(id, epoch, first_sequence, records), second(1)).expect("in order");
+    }
+    let active = |id: i64, epoch, last_sequence, base: i64| ActiveProducer {
+        producer: ProducerId::new(id).expect("not negative"),
+        epoch: ProducerEpoch::new(epoch).expect("not negative"),
+        last_sequence: Sequence::new(last_sequence),
+        last_timestamp: Timestamp::new(base * 10),
+        open_transaction: None,
+        coordinator_epoch: None,
+    };
+    assert_eq!(log.states.active(), [active(7, 4, 4, 106), active(9, 0, 1, 100)]);
+    // What a failed write took back was never there.
+    log.states.roll_back(at(106));
+    assert_eq!(log.states.active(), [active(7, 0, 2, 105), active(9, 0, 1, 100)]);
+}

@@ -1,5 +1,7 @@
 //! The control plane against the codec's own encoders, and against hostile bytes.
 
+mod describing;
+
 use bytes::{Buf, BytesMut};
 use kafka_protocol::protocol::VersionRange;
 use proptest::prelude::*;
@@ -100,6 +102,7 @@ fn full_request(api: Api) -> Option<Request> {
             .with_producer_id(ProducerId(if version >= 3 { 17 } else { -1 }))
             .with_producer_epoch(if version >= 3 { 2 } else { -1 })
             .into(),
+        _ => describing::full_request(api),
     })
 }
 
@@ -114,6 +117,12 @@ fn oracle_bytes(request: &Request, version: i16) -> Bytes {
         Request::DeleteTopics(inner) => inner.encode(&mut body, version),
         Request::DeleteRecords(inner) => inner.encode(&mut body, version),
         Request::InitProducerId(inner) => inner.encode(&mut body, version),
+        Request::OffsetForLeaderEpoch(inner) => inner.encode(&mut body, version),
+        Request::DescribeLogDirs(inner) => inner.encode(&mut body, version),
+        Request::CreatePartitions(inner) => inner.encode(&mut body, version),
+        Request::DescribeCluster(inner) => inner.encode(&mut body, version),
+        Request::DescribeProducers(inner) => inner.encode(&mut body, version),
+        Request::DescribeTopicPartitions(inner) => inner.encode(&mut body, version),
     }
     .expect("the codec encodes its own request");
     body.freeze()
@@ -216,7 +225,8 @@ fn a_dozen_bytes_that_claim_2_to_the_31_elements_are_refused_by_the_walk() {
         // The place of the first array: the fields before it are those of the sample.
         let array = match api.key() {
             ApiKey::ListOffsets => 4 + usize::from(api.version() >= 2),
-            ApiKey::InitProducerId => continue,
+            ApiKey::OffsetForLeaderEpoch if api.version() >= 3 => 4,
+            ApiKey::InitProducerId | ApiKey::DescribeCluster => continue,
             _ => 0,
         };
         let claim: &[u8] = if api.is_flexible() { &[0xff, 0xff, 0xff, 0xff, 0x07] } else { &[0x7f, 0xff, 0xff, 0xff] };
@@ -303,6 +313,7 @@ fn full_response(key: ApiKey) -> Option<Response> {
             DeleteRecordsResponse::default().with_topics(vec![topic]).into()
         }
         ApiKey::InitProducerId => InitProducerIdResponse::default().with_producer_id(ProducerId(17)).into(),
+        _ => describing::full_response(key),
     })
 }
 
@@ -316,6 +327,12 @@ fn oracle_response(key: ApiKey, body: &mut Bytes, version: i16) -> Response {
         ApiKey::DeleteTopics => DeleteTopicsResponse::decode(body, version).map(Response::from),
         ApiKey::DeleteRecords => DeleteRecordsResponse::decode(body, version).map(Response::from),
         ApiKey::InitProducerId => InitProducerIdResponse::decode(body, version).map(Response::from),
+        ApiKey::OffsetForLeaderEpoch => OffsetForLeaderEpochResponse::decode(body, version).map(Response::from),
+        ApiKey::DescribeLogDirs => DescribeLogDirsResponse::decode(body, version).map(Response::from),
+        ApiKey::CreatePartitions => CreatePartitionsResponse::decode(body, version).map(Response::from),
+        ApiKey::DescribeCluster => DescribeClusterResponse::decode(body, version).map(Response::from),
+        ApiKey::DescribeProducers => DescribeProducersResponse::decode(body, version).map(Response::from),
+        ApiKey::DescribeTopicPartitions => DescribeTopicPartitionsResponse::decode(body, version).map(Response::from),
         ApiKey::Produce | ApiKey::Fetch => unreachable!("not of the control plane"),
     };
     decoded.expect("the codec decodes what it encoded")
@@ -348,6 +365,13 @@ fn responses_with_every_field_set_encode_in_every_version() {
                 let partition = &decoded.topics[0].partitions[0];
                 assert_eq!((partition.offset, partition.timestamp), (42, 1_700_000_000_000));
                 assert_eq!(partition.leader_epoch, if version >= 4 { 3 } else { -1 }, "{api}");
+            }
+            (Response::DescribeCluster(decoded), Response::DescribeCluster(_)) => {
+                assert_eq!((decoded.endpoint_type, decoded.brokers[0].is_fenced), (1, version >= 2), "{api}");
+            }
+            (Response::DescribeLogDirs(decoded), Response::DescribeLogDirs(_)) => {
+                let total = if version >= 4 { 1 << 50 } else { -1 };
+                assert_eq!((decoded.results.len(), decoded.results[0].total_bytes), (1, total), "{api}");
             }
             _ => {}
         }

@@ -26,6 +26,7 @@ pub(in super::super) use operations::File;
 use super::fault::Faults;
 use super::random::Random;
 use super::trace::Counters;
+use crate::runtime::directory::Space;
 use crate::types::limits::BLOCK_BYTES;
 
 const BLOCK: u64 = BLOCK_BYTES as u64;
@@ -175,6 +176,10 @@ impl Disk {
         let referenced = self.names.referenced();
         self.names.forget_unless(&referenced);
         self.files.retain(|inode, file| referenced.contains(inode) || Rc::strong_count(&file.open) > 1);
+    }
+
+    fn space(&mut self) -> Space {
+        Space { total_bytes: self.capacity_blocks * BLOCK, free_bytes: self.free_blocks() * BLOCK }
     }
 
     fn free_blocks(&mut self) -> u64 {

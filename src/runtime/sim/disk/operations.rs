@@ -17,7 +17,7 @@ use super::super::trace::Kind;
 use super::contents::{Block, Write};
 use super::names::Inode;
 use super::{BLOCK, Disk, input_output_error, no_space};
-use crate::runtime::directory::{Entry, EntryKind};
+use crate::runtime::directory::{Entry, EntryKind, Space};
 use crate::runtime::file::{Durability, OpenMode};
 use crate::runtime::memory::{Buffer, Slice};
 use crate::runtime::sync::{Receiver, oneshot};
@@ -180,10 +180,10 @@ impl Shard {
         self.operate(names_request(path), move |disk| disk.remove_directory(&owned)).await
     }
 
-    pub(in crate::runtime) async fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+    pub(in crate::runtime) async fn space(&self, path: &Path) -> io::Result<Space> {
         let owned = path.to_path_buf();
-        let free = move |disk: &mut Disk| disk.names.find(&owned).map(|_| disk.free_blocks() * BLOCK);
-        self.operate(names_request(path), free).await
+        let space = move |disk: &mut Disk| disk.names.find(&owned).map(|_| disk.space());
+        self.operate(names_request(path), space).await
     }
 
     pub(in crate::runtime) async fn lock(&self, path: &Path, note: &str) -> io::Result<Lock> {
