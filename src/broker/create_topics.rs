@@ -7,9 +7,10 @@ use std::rc::Rc;
 
 use uuid::Uuid;
 
+use super::configs::source_number;
 use super::shard::Shard;
 use super::topics;
-use crate::config::{Source, TopicEntry};
+use crate::config::ConfigEntry;
 use crate::controller::{CreateTopic, CreateTopicError, CreateTopics, CreatedTopic, ManualAssignment};
 use crate::runtime::random_u128;
 use crate::types::{ErrorCode, TopicId};
@@ -73,16 +74,10 @@ fn describe(shard: &Shard, name: String, result: Result<CreatedTopic, CreateTopi
     }
 }
 
-fn entry(entry: TopicEntry) -> CreatableTopicConfigs {
-    // Kafka's `DescribeConfigsResponse.ConfigSource`.
-    let source = match entry.source {
-        Source::Topic => 1,
-        Source::Broker => 4,
-        Source::Default => 5,
-    };
+fn entry(entry: ConfigEntry) -> CreatableTopicConfigs {
     CreatableTopicConfigs::default()
         .with_name(StrBytes::from_static_str(entry.name))
         .with_read_only(entry.is_read_only())
-        .with_value(Some(StrBytes::from_string(entry.value)))
-        .with_config_source(source)
+        .with_value(entry.value.as_ref().map(|value| StrBytes::from_string(value.to_string())))
+        .with_config_source(source_number(entry.source))
 }

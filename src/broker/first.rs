@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::configs;
 use super::mail::{Ask, View, answer_of};
 use super::producer_ids::ProducerIds;
 use super::shard::{FIRST, Shard};
@@ -84,6 +85,7 @@ impl Shard {
         for other in FIRST.0 + 1..self.shards() {
             told.push(self.ask(ShardId(other), Ask::View(view.clone())).await);
         }
+        configs::apply(self).await;
         for pending in told {
             answer_of(pending).await;
         }

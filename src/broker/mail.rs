@@ -21,7 +21,7 @@ use super::fetch::read::Read;
 use super::listeners::ListenerId;
 use super::produce::{ProduceAsk, Produced};
 use super::shard::{Setup, Shard};
-use super::{connection, fetch, produce};
+use super::{configs, connection, fetch, produce};
 use crate::controller::ClusterImage;
 use crate::runtime::mailbox::{Inbox, Incoming, Left, Mesh, Pending, Reply};
 use crate::runtime::{Class, DetachedStream, spawn, yield_now};
@@ -104,8 +104,12 @@ fn take(shard: &Rc<Shard>, ask: Ask, reply: AnswerTo) {
             reply.send(Answer::Done);
         }
         Ask::View(view) => {
+            let shard = shard.clone();
             shard.see(&view);
-            reply.send(Answer::Done);
+            spawn(Class::Produce, async move {
+                configs::apply(&shard).await;
+                reply.send(Answer::Done);
+            });
         }
         Ask::Connection { stream, listener, admission } => {
             connection::start(shard, stream.attach(), listener, admission);

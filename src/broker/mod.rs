@@ -18,13 +18,17 @@
 //! | `authorized_operations` | what a client may do, as answers say it |
 //! | `shard`, `first` | what the handlers of one core share, and what the first shard has beside |
 //! | `mail`, `owners` | what shards ask each other, and which of them owns which partition |
+//! | `describe_configs`, `alter_configs`, `incremental_alter_configs` | likewise |
+//! | `configs` | the configuration in force, and its changes brought to partitions |
 //! | `producer_ids` | ids from durably reserved blocks |
 //! | `topics` | the cluster's image made true on disk |
 //! | `upkeep` | retention, checkpoints and the removal of files, in the background |
 
 mod accept;
 mod admissions;
+mod alter_configs;
 mod authorized_operations;
+mod configs;
 mod connection;
 mod create_partitions;
 mod create_topics;
@@ -32,12 +36,14 @@ mod data_directory;
 mod delete_records;
 mod delete_topics;
 mod describe_cluster;
+mod describe_configs;
 mod describe_log_dirs;
 mod describe_producers;
 mod describe_topic_partitions;
 mod fetch;
 mod first;
 mod frames;
+mod incremental_alter_configs;
 mod init_producer_id;
 mod list_offsets;
 mod listeners;

@@ -11,9 +11,9 @@ use super::connection::Connection;
 use super::responses::Response;
 use super::shard::{FIRST, Shard};
 use super::{
-    create_partitions, create_topics, delete_records, delete_topics, describe_cluster, describe_log_dirs,
-    describe_producers, describe_topic_partitions, fetch, init_producer_id, list_offsets, metadata,
-    offset_for_leader_epoch, produce,
+    alter_configs, create_partitions, create_topics, delete_records, delete_topics, describe_cluster, describe_configs,
+    describe_log_dirs, describe_producers, describe_topic_partitions, fetch, incremental_alter_configs,
+    init_producer_id, list_offsets, metadata, offset_for_leader_epoch, produce,
 };
 use crate::runtime::Slice;
 use crate::types::Pieces;
@@ -92,6 +92,14 @@ async fn control(
         Request::DescribeCluster(request) => describe_cluster::answer(shard, connection.listener(), &request).into(),
         Request::DescribeProducers(request) => describe_producers::answer(shard, request).await.into(),
         Request::DescribeTopicPartitions(request) => describe_topic_partitions::answer(&shard.image(), &request).into(),
+        Request::DescribeConfigs(request) => describe_configs::answer(shard, request).await.into(),
+        Request::AlterConfigs(request) => {
+            shard.call(FIRST, move |first| async move { alter_configs::answer(&first, request).await }).await.into()
+        }
+        Request::IncrementalAlterConfigs(request) => shard
+            .call(FIRST, move |first| async move { incremental_alter_configs::answer(&first, request).await })
+            .await
+            .into(),
     };
     Ok(ready(encode_response(header.api, header.correlation, response)?))
 }

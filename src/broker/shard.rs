@@ -12,6 +12,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 
 use super::admissions::{Admissions, ConnectionLimits};
+use super::configs::CurrentConfig;
 use super::connection::Connection;
 use super::data_directory::DataDirectory;
 use super::fetch::across::AskedFetches;
@@ -24,7 +25,7 @@ use super::produce::lanes::Lanes;
 use crate::config::BrokerConfig;
 use crate::controller::ClusterImage;
 use crate::partition::Partition;
-use crate::record::Decompressors;
+use crate::record::{Decompressors, Recompressor};
 use crate::runtime::sync::Notify;
 use crate::storage::Storage;
 use crate::types::{BrokerId, ClusterId, ErrorCode, LeaderEpoch, PartitionId, ShardId, TopicId, TopicPartition};
@@ -67,6 +68,7 @@ pub(super) struct Shard {
     pub(super) asked_fetches: AskedFetches,
     pub(super) produce_lanes: Lanes,
     pub(super) decompressors: RefCell<Decompressors>,
+    pub(super) recompressor: RefCell<Recompressor>,
     /// Where answers to Produce and Fetch are encoded; pieces of it are split off.
     pub(super) response_buffer: RefCell<BytesMut>,
     /// Answers to Produce that have been sent, emptied, for the next ones.
@@ -75,7 +77,9 @@ pub(super) struct Shard {
     /// Called when the shard is to leave the mesh.
     pub(super) ended: Notify,
     first: Option<First>,
-    config: Arc<BrokerConfig>,
+    pub(super) configs: CurrentConfig,
+    node: BrokerId,
+    shards: u16,
     limits: Limits,
     endpoints: Vec<Endpoint>,
     image: RefCell<Arc<ClusterImage>>,
@@ -112,7 +116,10 @@ impl Shard {
         let Parts { config, storage, post, admissions, first, setup } = parts;
         Rc::new(Shard {
             limits: Limits::new(&config),
-            config,
+            node: config.node_id,
+            shards: config.shards,
+            // A copy of its own: shards share no counter that every request touches.
+            configs: CurrentConfig::new(Rc::new(BrokerConfig::clone(&config))),
             data: setup.data,
             storage,
             post,
@@ -124,6 +131,7 @@ impl Shard {
             image: RefCell::new(setup.image),
             owners: RefCell::new(setup.owners),
             decompressors: RefCell::new(Decompressors::new()),
+            recompressor: RefCell::new(Recompressor::new()),
             response_buffer: RefCell::new(BytesMut::with_capacity(RESPONSE_BUFFER_BYTES)),
             spare_answers: RefCell::default(),
             ended: Notify::new(),
@@ -143,7 +151,7 @@ impl Shard {
 
     /// How many shards the broker has.
     pub(super) fn shards(&self) -> u16 {
-        self.config.shards
+        self.shards
     }
 
     /// What only the first shard has.
@@ -154,8 +162,9 @@ impl Shard {
         self.first.as_ref().expect("what changes the cluster runs on the first shard")
     }
 
-    pub(super) fn config(&self) -> &Arc<BrokerConfig> {
-        &self.config
+    /// The configuration in force.
+    pub(super) fn config(&self) -> Rc<BrokerConfig> {
+        self.configs.get()
     }
 
     pub(super) fn limits(&self) -> Limits {
@@ -163,7 +172,7 @@ impl Shard {
     }
 
     pub(super) fn node(&self) -> BrokerId {
-        self.config.node_id
+        self.node
     }
 
     pub(super) fn cluster(&self) -> ClusterId {
@@ -212,9 +221,10 @@ impl Shard {
 
     /// How many connections may be open.
     pub(super) fn connection_limits(&self) -> ConnectionLimits {
+        let config = self.config();
         ConnectionLimits {
-            all: self.config.connections_max as usize,
-            per_address: self.config.connections_per_address_max as usize,
+            all: config.connections_max as usize,
+            per_address: config.connections_per_address_max as usize,
         }
     }
 
@@ -288,6 +298,11 @@ impl Shard {
     /// Every partition that is served, by topic and index.
     pub(super) fn partitions(&self) -> Vec<Rc<Partition>> {
         self.partitions.borrow().values().flatten().flatten().cloned().collect()
+    }
+
+    /// Every partition of a topic that is served, by index.
+    pub(super) fn partitions_of(&self, topic: TopicId) -> Vec<Rc<Partition>> {
+        self.partitions.borrow().get(&topic).into_iter().flatten().flatten().cloned().collect()
     }
 
     /// The first `count` partitions behind `last`, by topic and index; from the first one on without it.

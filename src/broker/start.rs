@@ -16,7 +16,7 @@ use super::listeners::{BoundListener, ListenerId};
 use super::mail::{self, Answer, Ask, Post};
 use super::owners::Owners;
 use super::shard::{FIRST, Parts, Setup, Shard};
-use super::{Broker, DataDirectory, Ready, StartError, accept, topics, upkeep};
+use super::{Broker, DataDirectory, Ready, StartError, accept, configs, topics, upkeep};
 use crate::controller::{self, RegisterBroker};
 use crate::partition::storage_options;
 use crate::quorum::{ProposeError, Quorum, Start};
@@ -54,6 +54,7 @@ async fn follow(broker: &Broker, post: Post, mut inbox: Inbox<Ask, Answer>) {
     // The first shard sends nothing else before this is answered, and the others do not know this one yet.
     let Some(Incoming { request: Ask::Begin(setup), reply }) = batch.pop() else { return };
     let shard = make(broker, post, None, *setup);
+    configs::apply(&shard).await;
     reply.send(Answer::Done);
     spawn(Class::Produce, mail::serve(shard.clone(), inbox));
     shard.ended.notified().await;
@@ -108,6 +109,7 @@ async fn lead(
         begun.ok_or(StartError::Silent(other))?;
     }
     let shard = make(broker, post, Some(First::new(quorum, lock)), setup);
+    configs::apply(&shard).await;
     spawn(Class::Produce, mail::serve(shard.clone(), inbox));
     let opened = topics::open_all(&shard).await?;
     if opened.failed > 0 {

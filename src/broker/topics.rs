@@ -14,6 +14,7 @@ use std::sync::Arc;
 use thiserror::Error;
 use tracing::{error, info, warn};
 
+use super::configs;
 use super::data_directory::{DataDirectoryError, PartitionDirectory};
 use super::shard::Shard;
 use crate::config::TopicConfig;
@@ -153,8 +154,9 @@ async fn open_queued(shard: Rc<Shard>, queue: OpenQueue) -> Opened {
 async fn open(shard: &Rc<Shard>, topic: &Topic, partition: PartitionId) -> Result<bool, TopicError> {
     let at = TopicPartition { topic: topic.id, partition };
     let path = shard.data.partition(&PartitionDirectory::new(&topic.name, topic.id, partition));
+    let changes = shard.configs.changes();
     let config = topic_config(shard, topic)?;
-    let options = log_options(&config, shard.config());
+    let options = log_options(&config, &shard.config());
     let epoch = topic.partition(partition).map(|partition| partition.leader_epoch).unwrap_or_default();
     let (log, clean) = match directory::list(&path).await {
         Ok(entries) if !entries.is_empty() => {
@@ -171,10 +173,15 @@ async fn open(shard: &Rc<Shard>, topic: &Topic, partition: PartitionId) -> Resul
     };
     let partition = Partition::new(topic.name.clone(), at, log, epoch, config);
     shard.add_partition(at, partition);
+    if shard.configs.changes() != changes {
+        configs::apply_to(shard, at.topic);
+    }
     Ok(clean)
 }
 
 fn topic_config(shard: &Shard, topic: &Topic) -> Result<TopicConfig, TopicError> {
+    let image = shard.image();
+    let topic = image.topic(topic.id).map_or(topic, |current| current);
     shard.config().topic(&topic.configs).map_err(|error| TopicError::Config(error.to_string()))
 }
 

@@ -1,17 +1,20 @@
 //! The configuration of a broker in real types, as the rest of the program reads it.
 //!
-//! Built once at start from [`Settings`] and the machine's figures, immutable afterwards and cheap to share. It also keeps the
-//! settings it came from, since a topic's configuration is the broker's with the topic's own values over it.
+//! Built at start from [`Settings`] and the machine's figures, immutable afterwards and cheap to share; what is set while the
+//! broker runs makes another one ([`BrokerConfig::with_dynamic`]). It also keeps the settings it came from, since a topic's
+//! configuration is the broker's with the topic's own values over it.
 
 use core::num::{NonZeroU16, NonZeroU32};
 use core::time::Duration;
 use std::path::PathBuf;
 
+use super::dynamic::DynamicSettings;
+use super::entry::ConfigEntry;
 use super::key::{Key, Value};
 use super::keys;
 use super::listener::Listener;
-use super::settings::{ConfigError, Settings};
-use super::topic::{TopicConfig, TopicEntry, TopicSettings};
+use super::settings::{ConfigError, Settings, Source};
+use super::topic::{TopicConfig, TopicSettings};
 use crate::types::BrokerId;
 
 /// Bytes of memory that a shard needs at least: below, the budgets do not hold one large request and its answer.
@@ -45,7 +48,7 @@ pub enum LogLevel {
     Trace,
 }
 
-/// Everything that is fixed when the broker starts.
+/// What a broker runs with.
 #[derive(Clone, Debug)]
 pub struct BrokerConfig {
     /// This broker's id (`node.id`).
@@ -152,8 +155,55 @@ impl BrokerConfig {
     pub fn topic_entries(
         &self,
         pairs: impl IntoIterator<Item = (impl AsRef<str>, impl AsRef<str>)>,
-    ) -> Result<Vec<TopicEntry>, ConfigError> {
+    ) -> Result<Vec<ConfigEntry>, ConfigError> {
         Ok(TopicSettings::new(&self.settings, pairs)?.entries())
+    }
+
+    /// The broker of the same start with other values set since.
+    #[must_use]
+    pub fn with_dynamic(&self, dynamic: DynamicSettings) -> BrokerConfig {
+        let settings = self.settings.with_dynamic(dynamic);
+        let read = Reader { settings: &settings };
+        // Every key of the broker alone that can change while it runs; a topic's keys are read from the settings.
+        let producer_expiration = read.millis(&keys::PRODUCER_ID_EXPIRATION_MS);
+        BrokerConfig { producer_expiration, settings, ..self.clone() }
+    }
+
+    /// Every key of the broker with its value in force and where that comes from.
+    pub fn entries(&self) -> Vec<ConfigEntry> {
+        keys::ALL.iter().map(|key| self.entry(key)).collect()
+    }
+
+    /// What was set of all brokers while they ran, and nothing else.
+    pub fn dynamic_default_entries(&self) -> Vec<ConfigEntry> {
+        let set = self.settings.dynamic_defaults();
+        let entries = set.map(|(key, value)| {
+            let mut entry =
+                ConfigEntry { value: Some(value.clone()), source: Source::DynamicDefault, ..self.entry(key) };
+            entry.synonyms.retain(|synonym| synonym.source == Source::DynamicDefault);
+            entry
+        });
+        entries.collect()
+    }
+
+    fn entry(&self, key: &'static Key) -> ConfigEntry {
+        let (value, source) = self.settings.value(key).unzip();
+        let value = match value {
+            // The machine has decided.
+            None if key == &keys::MEMORY_BYTES => i64::try_from(self.memory_bytes).ok().map(Value::Number),
+            value => value,
+        };
+        let source = source.unwrap_or(Source::Default);
+        ConfigEntry { name: key.name, value, source, synonyms: self.settings.synonyms(key), key }
+    }
+
+    /// The list that a topic or broker has which sets `key` to `own` itself, or does not set it; empty for what is no list.
+    pub fn list(&self, key: &'static Key, own: Option<&str>) -> Vec<String> {
+        let own = own.and_then(|text| key.parse(text).ok());
+        match own.or_else(|| Some(self.settings.value(key)?.0)) {
+            Some(Value::List(entries)) => entries,
+            _ => Vec::new(),
+        }
     }
 }
 
@@ -240,6 +290,7 @@ impl Reader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::key::Change;
     use crate::config::listener::BindHost;
 
     const GIB: u64 = 1 << 30;
@@ -304,5 +355,65 @@ mod tests {
         assert_eq!(config.topic_entries([("retention.bytes", "8")]).map(|entries| entries.len()), {
             Ok(keys::of_topics().count())
         });
+    }
+
+    fn dynamic(one: &[(&'static str, &'static str)], all: &[(&'static str, &'static str)]) -> DynamicSettings {
+        let (settings, errors) = DynamicSettings::read(one.iter().copied(), all.iter().copied());
+        assert_eq!(errors, []);
+        settings
+    }
+
+    /// Whoever makes another key of the broker dynamic has to say so in `with_dynamic`.
+    #[test]
+    fn every_dynamic_key_of_the_broker_alone_takes_effect() {
+        let alone = keys::ALL.iter().filter(|key| key.topic.is_none() && key.change == Change::Dynamic);
+        assert_eq!(alone.map(|key| key.name).collect::<Vec<_>>(), ["producer.id.expiration.ms"]);
+        let config = with(&[("producer.id.expiration.ms", "5")], 1).expect("valid");
+        let changed = config.with_dynamic(dynamic(&[], &[("producer.id.expiration.ms", "6")]));
+        assert_eq!(changed.producer_expiration, Duration::from_millis(6));
+        let back = changed.with_dynamic(DynamicSettings::default());
+        assert_eq!(back.producer_expiration, Duration::from_millis(5));
+    }
+
+    #[test]
+    fn topics_follow_what_is_set_while_the_broker_runs() {
+        let start = with(&[("log.retention.bytes", "7")], 1).expect("valid");
+        let retention = |config: &BrokerConfig, own: &[(&str, &str)]| {
+            config.topic(own.iter().copied()).expect("valid").retention_bytes_max
+        };
+        let changed = start.with_dynamic(dynamic(&[], &[("log.retention.bytes", "8")]));
+        assert_eq!((retention(&start, &[]), retention(&changed, &[])), (Some(7), Some(8)));
+        assert_eq!(retention(&changed, &[("retention.bytes", "9")]), Some(9));
+    }
+
+    #[test]
+    fn entries_of_the_broker_are_all_keys_and_those_of_all_brokers_what_was_set() {
+        let start = with(&[("log.retention.bytes", "7")], 1).expect("valid");
+        let config = start.with_dynamic(dynamic(&[("log.retention.ms", "1")], &[("log.retention.ms", "2")]));
+        let entries = config.entries();
+        assert_eq!(entries.len(), keys::ALL.len());
+        let find = |name| {
+            let entry = entries.iter().find(|entry| entry.name == name).expect("an entry");
+            (entry.value.as_ref().map(Value::to_string), entry.source)
+        };
+        assert_eq!(find("log.retention.ms"), (Some("1".into()), Source::DynamicBroker));
+        assert_eq!(find("log.retention.bytes"), (Some("7".into()), Source::Static));
+        assert_eq!(find("memory.bytes"), (Some(GIB.to_string()), Source::Default));
+        assert_eq!(find("advertised.listeners"), (None, Source::Default));
+        assert!(entries.iter().any(|entry| entry.name == "node.id" && entry.is_read_only()));
+
+        let defaults = config.dynamic_default_entries();
+        assert_eq!(defaults.len(), 1);
+        assert_eq!((defaults[0].name, defaults[0].source), ("log.retention.ms", Source::DynamicDefault));
+        assert_eq!(defaults[0].value, Some(Value::Number(2)));
+        assert_eq!(defaults[0].synonyms.len(), 1);
+    }
+
+    #[test]
+    fn a_list_is_the_topics_own_or_the_brokers() {
+        let config = with(&[], 1).expect("valid");
+        assert_eq!(config.list(&keys::LOG_CLEANUP_POLICY, None), ["delete"]);
+        assert_eq!(config.list(&keys::LOG_CLEANUP_POLICY, Some("")), [] as [&str; 0]);
+        assert_eq!(config.list(&keys::LOG_RETENTION_MS, None), [] as [&str; 0]);
     }
 }

@@ -68,8 +68,19 @@ pub enum Kind {
         /// What it counts.
         unit: Unit,
     },
+    /// An integer in `min..=max`, or the one that stands for a codec's own level.
+    Level {
+        /// The least level.
+        min: i64,
+        /// The greatest level.
+        max: i64,
+        /// The codec's own level, which may lie outside of `min..=max`.
+        usual: i64,
+    },
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// A comma-separated list of some of these words, each once; it may be empty.
+    Words(&'static [&'static str]),
     /// A comma-separated list, which its reader checks.
     List,
 }
@@ -85,6 +96,11 @@ impl Kind {
     pub const fn long(min: i64, max: i64, unit: Unit) -> Kind {
         assert!(min <= max && min >= -1);
         Kind::Number { width: Width::Long, min, max, unit }
+    }
+
+    /// Whether values are lists, to which words can be added and from which they can be taken.
+    pub const fn is_list(self) -> bool {
+        matches!(self, Kind::Words(_) | Kind::List)
     }
 }
 
@@ -121,11 +137,11 @@ pub struct Key {
 pub enum Value {
     /// Of a [`Kind::Boolean`].
     Boolean(bool),
-    /// Of a [`Kind::Number`], in range.
+    /// Of a [`Kind::Number`] or a [`Kind::Level`], in range.
     Number(i64),
     /// Of a [`Kind::Choice`], one of its words.
     Choice(&'static str),
-    /// Of a [`Kind::List`]: the entries, trimmed, none of them empty.
+    /// Of a [`Kind::List`] or a [`Kind::Words`]: the entries, trimmed, none of them empty.
     List(Vec<String>),
 }
 
@@ -173,6 +189,22 @@ pub enum ValueError {
         /// The words.
         words: &'static [&'static str],
     },
+    /// No level of the codec.
+    #[error("ranges from {min} to {max}, or is {usual}")]
+    NotLevel {
+        /// The least value allowed.
+        min: i64,
+        /// The greatest value allowed.
+        max: i64,
+        /// The codec's own level.
+        usual: i64,
+    },
+    /// A list with another entry than the words, or with one of them twice.
+    #[error("is a list of these, each once, or of none: {}", words.join(", "))]
+    NotWords {
+        /// The words.
+        words: &'static [&'static str],
+    },
     /// A list without entries, or with an empty one.
     #[error("is a comma-separated list of at least one entry, none of them empty")]
     EmptyEntry,
@@ -193,12 +225,26 @@ impl Key {
                 Ok(_) => Err(ValueError::OutOfRange { min, max, unit }),
                 Err(_) => Err(ValueError::NotNumber { min, max, unit }),
             },
+            Kind::Level { min, max, usual } => match text.parse::<i64>() {
+                Ok(number) if (min..=max).contains(&number) || number == usual => Ok(Value::Number(number)),
+                _ => Err(ValueError::NotLevel { min, max, usual }),
+            },
             Kind::Choice(words) => match words.iter().find(|word| **word == text) {
                 Some(word) => Ok(Value::Choice(word)),
                 None => Err(ValueError::NotChoice { words }),
             },
+            Kind::Words(_) if text.is_empty() => Ok(Value::List(Vec::new())),
+            Kind::Words(words) => {
+                let entries = entries(text);
+                let repeats = |at: usize| entries[..at].contains(&entries[at]);
+                let known = |entry: &String| words.contains(&entry.as_str());
+                if !entries.iter().all(known) || (0..entries.len()).any(repeats) {
+                    return Err(ValueError::NotWords { words });
+                }
+                Ok(Value::List(entries))
+            }
             Kind::List => {
-                let entries: Vec<String> = text.split(',').map(|entry| entry.trim().to_owned()).collect();
+                let entries = entries(text);
                 if entries.iter().any(String::is_empty) {
                     return Err(ValueError::EmptyEntry);
                 }
@@ -212,6 +258,45 @@ impl Key {
         match self.kind {
             Kind::Number { unit, .. } => unit,
             _ => Unit::Count,
+        }
+    }
+}
+
+/// The entries of a comma-separated list, trimmed.
+fn entries(text: &str) -> Vec<String> {
+    text.split(',').map(|entry| entry.trim().to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(kind: Kind) -> Key {
+        let documentation = "";
+        Key { name: "k", topic: None, kind, default: None, coarser: &[], change: Change::ReadOnly, documentation }
+    }
+
+    #[test]
+    fn words_are_known_and_come_once_or_not_at_all() {
+        let words = key(Kind::Words(&["a", "b"]));
+        let list = |entries: &[&str]| Ok(Value::List(entries.iter().map(|entry| (*entry).to_owned()).collect()));
+        assert_eq!(words.parse(" "), list(&[]));
+        assert_eq!(words.parse("b"), list(&["b"]));
+        assert_eq!(words.parse("b , a"), list(&["b", "a"]));
+        for wrong in ["c", "a,", ",", "a,a", "a b"] {
+            assert_eq!(words.parse(wrong), Err(ValueError::NotWords { words: &["a", "b"] }), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_level_is_in_its_range_or_the_usual_one() {
+        let level = key(Kind::Level { min: 1, max: 9, usual: -1 });
+        for good in [-1, 1, 9] {
+            assert_eq!(level.parse(&good.to_string()), Ok(Value::Number(good)));
+        }
+        for wrong in ["0", "10", "-2", "high", ""] {
+            let error = level.parse(wrong).expect_err(wrong);
+            assert_eq!(error.to_string(), "ranges from 1 to 9, or is -1");
         }
     }
 }

@@ -168,6 +168,34 @@ keys! {
         change: Change::Dynamic,
     };
 
+    /// The codec that records are stored with. `producer` is whatever they come with; any other one has the broker unpack and
+    /// pack what comes otherwise.
+    COMPRESSION_TYPE = {
+        name: "compression.type",
+        topic: Some("compression.type"),
+        kind: Kind::Choice(&["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"]),
+        default: Some("producer"),
+        change: Change::Dynamic,
+    };
+
+    /// The level at which the broker packs with gzip, where compression.type has it do so; -1 is gzip's own.
+    COMPRESSION_GZIP_LEVEL = {
+        name: "compression.gzip.level",
+        topic: Some("compression.gzip.level"),
+        kind: Kind::Level { min: 1, max: 9, usual: -1 },
+        default: Some("-1"),
+        change: Change::Dynamic,
+    };
+
+    /// The level at which the broker packs with zstd, where compression.type has it do so.
+    COMPRESSION_ZSTD_LEVEL = {
+        name: "compression.zstd.level",
+        topic: Some("compression.zstd.level"),
+        kind: Kind::Level { min: -131_072, max: 22, usual: 3 },
+        default: Some("3"),
+        change: Change::Dynamic,
+    };
+
     /// How far the producer's timestamp may lie before the broker's clock; a record beyond is refused.
     LOG_MESSAGE_TIMESTAMP_BEFORE_MAX_MS = {
         name: "log.message.timestamp.before.max.ms",
@@ -191,6 +219,7 @@ keys! {
         name: "producer.id.expiration.ms",
         kind: Kind::int(1, INT_MAX, Unit::Milliseconds),
         default: Some("86400000"),
+        change: Change::Dynamic,
     };
 
     // Segments and their index.
@@ -227,11 +256,11 @@ keys! {
 
     // Retention.
 
-    /// What becomes of old records.
+    /// What becomes of old records: `delete` has the retention keys decide, an empty list keeps them for ever.
     LOG_CLEANUP_POLICY = {
         name: "log.cleanup.policy",
         topic: Some("cleanup.policy"),
-        kind: Kind::Choice(&["delete"]),
+        kind: Kind::Words(&["delete"]),
         default: Some("delete"),
         change: Change::Dynamic,
     };
@@ -374,6 +403,13 @@ mod tests {
     }
 
     #[test]
+    fn every_key_of_a_topic_can_be_changed_while_the_broker_runs() {
+        assert!(of_topics().all(|(_, key)| key.change == Change::Dynamic));
+        // A coarser key is read beneath a finer one that may change, so it must not change itself: the finer one would hide it.
+        assert!(ALL.iter().flat_map(|key| key.coarser).all(|coarser| coarser.change == Change::ReadOnly));
+    }
+
+    #[test]
     fn the_defaults_of_kafka_are_kept() {
         for (name, default) in [
             ("message.max.bytes", "1048588"),
@@ -384,6 +420,9 @@ mod tests {
             ("log.message.timestamp.after.max.ms", "3600000"),
             ("socket.request.max.bytes", "104857600"),
             ("producer.id.expiration.ms", "86400000"),
+            ("compression.type", "producer"),
+            ("compression.gzip.level", "-1"),
+            ("compression.zstd.level", "3"),
         ] {
             assert_eq!(by_name(name).and_then(|key| key.default), Some(default), "{name}");
         }

@@ -9,6 +9,7 @@ pub(super) static REFUSED: &[(&str, &str)] = &[
     ("advertised.port", "use advertised.listeners"),
     ("background.threads", NO_THREAD_POOLS),
     ("broker.id", "use node.id"),
+    ("compression.lz4.level", "LZ4 is packed at one level here; leave it out"),
     ("controller.listener.names", OWN_QUORUM),
     ("controller.quorum.bootstrap.servers", OWN_QUORUM),
     ("controller.quorum.voters", OWN_QUORUM),

@@ -1,12 +1,13 @@
-//! The sources of configuration and their merge: flag > `--set` > file > default.
+//! The sources of a broker's configuration and their merge: what was set while it ran > flag > `--set` > file > default.
 //!
 //! A [`Settings`] holds only values that passed their key's check, each with its origin, so an error can always say where
 //! the bad value stands. It knows names and texts, not what they mean: `broker` and `topic` turn them into real types.
-//! It reads no file: it is given the text.
+//! It reads no file and no metadata: it is given texts.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::dynamic::DynamicSettings;
 use super::key::{Key, Value, ValueError};
 use super::{keys, refused};
 
@@ -22,6 +23,8 @@ pub enum Origin {
     Set,
     /// A flag of its own, such as `--listen`.
     Flag(&'static str),
+    /// The configuration of brokers that was set while they ran.
+    Dynamic,
     /// The configuration of a topic.
     Topic,
 }
@@ -32,20 +35,36 @@ impl fmt::Display for Origin {
             Origin::File(path) => f.write_str(path),
             Origin::Set => f.write_str("--set"),
             Origin::Flag(flag) => f.write_str(flag),
+            Origin::Dynamic => f.write_str("broker configuration"),
             Origin::Topic => f.write_str("topic configuration"),
         }
     }
 }
 
-/// Where the value in force comes from, as CreateTopics and DescribeConfigs report it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where a value comes from, as CreateTopics and DescribeConfigs report it. A later one wins over an earlier one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
     /// The default of the table.
     Default,
     /// The broker's flags, `--set` or file.
-    Broker,
+    Static,
+    /// Set of all brokers while they ran.
+    DynamicDefault,
+    /// Set of this broker while it ran.
+    DynamicBroker,
     /// The topic's own configuration.
     Topic,
+}
+
+/// A value of a key, by the name that it was given under.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Synonym {
+    /// The key's name on the level of the source; a coarser key's, where that one is set or has the default.
+    pub name: &'static str,
+    /// The value, in the unit of that key.
+    pub value: Value,
+    /// Where it comes from.
+    pub source: Source,
 }
 
 /// Why a configuration is refused. Every one is the user's to mend.
@@ -79,6 +98,12 @@ pub enum ConfigError {
         /// Where it stands.
         origin: Origin,
         /// What was written.
+        name: &'static str,
+    },
+    /// A key that is read only when the broker starts.
+    #[error("'{name}' is read when the broker starts and cannot be changed while it runs")]
+    ReadOnly {
+        /// The key.
         name: &'static str,
     },
     /// A key of Kafka's that cannot mean anything here.
@@ -143,6 +168,7 @@ fn echo(text: &str) -> String {
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     values: BTreeMap<&'static str, (Value, Origin)>,
+    dynamic: DynamicSettings,
 }
 
 impl Settings {
@@ -189,26 +215,51 @@ impl Settings {
         Ok(())
     }
 
-    /// The value in force: what is set, else what a coarser key sets, else the default, else a coarser key's default.
-    /// `None` where nothing of these exists.
-    pub fn value(&self, key: &'static Key) -> Option<(Value, Source)> {
-        let set = |key: &'static Key| self.values.get(key.name).map(|(value, _)| value.clone());
-        let default = |key: &'static Key| {
-            key.default.map(|text| key.parse(text).expect("every default of the table passes its own check"))
-        };
-        let finer = |coarser: &'static Key, value: Value| scale(value, coarser.unit().milliseconds());
-        if let Some(value) = set(key) {
-            return Some((value, Source::Broker));
-        }
-        if let Some(value) = key.coarser.iter().find_map(|coarser| Some(finer(coarser, set(coarser)?))) {
-            return Some((value, Source::Broker));
-        }
-        let value =
-            default(key).or_else(|| key.coarser.iter().find_map(|coarser| Some(finer(coarser, default(coarser)?))));
-        value.map(|value| (value, Source::Default))
+    /// The same start with other settings over it.
+    #[must_use]
+    pub fn with_dynamic(&self, dynamic: DynamicSettings) -> Settings {
+        Settings { values: self.values.clone(), dynamic }
     }
 
-    /// Whether a source other than the table sets the key.
+    /// The value in force, in the unit of `key`: that of the strongest source; of one source, that of the finest key.
+    /// `None` where there is none at all.
+    pub fn value(&self, key: &'static Key) -> Option<(Value, Source)> {
+        let (from, value, source) = self.layers(key).next()?;
+        let value = if from.name == key.name { value } else { scale(value, from.unit().milliseconds()) };
+        Some((value, source))
+    }
+
+    /// Every value that the key or a coarser one has, the one in force first.
+    pub fn synonyms(&self, key: &'static Key) -> Vec<Synonym> {
+        self.layers(key).map(|(from, value, source)| Synonym { name: from.name, value, source }).collect()
+    }
+
+    /// Source by source, in each the key and then its coarser ones.
+    fn layers(&self, key: &'static Key) -> impl Iterator<Item = (&'static Key, Value, Source)> {
+        let sources = [Source::DynamicBroker, Source::DynamicDefault, Source::Static, Source::Default];
+        let names = move || core::iter::once(key).chain(key.coarser.iter().copied());
+        let found = move |source| names().filter_map(move |from| Some((from, self.value_of(from, source)?, source)));
+        sources.into_iter().flat_map(found)
+    }
+
+    fn value_of(&self, key: &'static Key, source: Source) -> Option<Value> {
+        match source {
+            Source::Default => {
+                key.default.map(|text| key.parse(text).expect("every default of the table passes its own check"))
+            }
+            Source::Static => self.values.get(key.name).map(|(value, _)| value.clone()),
+            Source::DynamicDefault => self.dynamic.of_all(key).cloned(),
+            Source::DynamicBroker => self.dynamic.of_one(key).cloned(),
+            Source::Topic => None,
+        }
+    }
+
+    /// What was set of all brokers while they ran.
+    pub(super) fn dynamic_defaults(&self) -> impl Iterator<Item = (&'static Key, &Value)> {
+        self.dynamic.defaults()
+    }
+
+    /// Whether the broker's start sets the key.
     pub fn is_set(&self, key: &'static Key) -> bool {
         self.values.contains_key(key.name)
     }
@@ -261,7 +312,7 @@ fn scalar(value: &toml::Value) -> Option<String> {
 }
 
 /// The key of a broker-level name, or the error that helps most.
-fn broker_key(name: &str, origin: &Origin) -> Result<&'static Key, ConfigError> {
+pub(super) fn broker_key(name: &str, origin: &Origin) -> Result<&'static Key, ConfigError> {
     if let Some(key) = keys::by_name(name) {
         return Ok(key);
     }
@@ -410,7 +461,7 @@ mod tests {
         );
         assert!(message("node.id", "one").contains("is an integer from 0 to 2147483647"));
         assert!(message("log.format", "xml").contains("is one of: text, json"));
-        assert!(message("log.cleanup.policy", "compact").contains("is one of: delete"));
+        assert!(message("log.cleanup.policy", "compact").contains("is a list of these, each once, or of none: delete"));
         assert!(message("write.caching", "yes").contains("'true' or 'false'"));
         assert!(message("listeners", "a:1,,b:2").contains("none of them empty"));
     }

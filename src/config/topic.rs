@@ -6,9 +6,10 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 
-use super::key::{Change, Key, Kind, Value};
+use super::entry::ConfigEntry;
+use super::key::{Key, Kind, Value};
 use super::keys;
-use super::settings::{ConfigError, Origin, Settings, Source, topic_key};
+use super::settings::{ConfigError, Origin, Settings, Source, Synonym, topic_key};
 
 /// Whose clock a record's timestamp shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,29 @@ pub struct FlushPolicy {
     pub bytes: u64,
 }
 
+/// The codec that records are stored with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CompressionType {
+    /// The one that they come with.
+    Producer,
+    /// None.
+    Uncompressed,
+    /// gzip.
+    Gzip {
+        /// From 1 to 9; `None` is gzip's own.
+        level: Option<u32>,
+    },
+    /// Snappy.
+    Snappy,
+    /// LZ4.
+    Lz4,
+    /// Zstandard.
+    Zstd {
+        /// From −131 072 to 22.
+        level: i32,
+    },
+}
+
 /// What holds for one topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicConfig {
@@ -39,10 +63,13 @@ pub struct TopicConfig {
     pub segment_age_max: Duration,
     /// Bytes of a segment between two entries of its index, about (`index.interval.bytes`).
     pub index_interval_bytes: u64,
-    /// Age of a segment's newest record beyond which it is deleted; `None` keeps it (`retention.ms`).
+    /// Age of a segment's newest record beyond which it is deleted; `None` keeps it (`retention.ms`, `cleanup.policy`).
     pub retention_age_max: Option<Duration>,
-    /// Bytes of a partition beyond which its oldest segments are deleted; `None` sets no limit (`retention.bytes`).
+    /// Bytes of a partition beyond which its oldest segments are deleted; `None` sets no limit (`retention.bytes`,
+    /// `cleanup.policy`).
     pub retention_bytes_max: Option<u64>,
+    /// The codec that records are stored with (`compression.type` and the levels).
+    pub compression: CompressionType,
     /// Bytes of a record batch at most, compressed (`max.message.bytes`).
     pub message_bytes_max: u64,
     /// Whose time a record carries (`message.timestamp.type`).
@@ -55,26 +82,6 @@ pub struct TopicConfig {
     pub write_caching: Option<FlushPolicy>,
     /// In-sync replicas below which acks=all is refused (`min.insync.replicas`).
     pub insync_replicas_min: u16,
-}
-
-/// A key of a topic with its value in force, as CreateTopics and DescribeConfigs report it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TopicEntry {
-    /// The topic-level name.
-    pub name: &'static str,
-    /// The value, as a user would write it.
-    pub value: String,
-    /// Where it comes from.
-    pub source: Source,
-    /// The row of the table.
-    pub key: &'static Key,
-}
-
-impl TopicEntry {
-    /// Whether the value cannot be changed while the broker runs.
-    pub fn is_read_only(&self) -> bool {
-        self.key.change == Change::ReadOnly
-    }
 }
 
 /// The broker's settings with a topic's own values over them.
@@ -135,12 +142,15 @@ impl<'a> TopicSettings<'a> {
             bytes: self.limit(&keys::FLUSH_BYTES),
         };
         let append_time = self.value(&keys::LOG_MESSAGE_TIMESTAMP_TYPE).0 == Value::Choice("LogAppendTime");
+        let deletes = matches!(self.value(&keys::LOG_CLEANUP_POLICY).0, Value::List(words) if !words.is_empty());
+        let retained = |key| self.number(key).filter(|_| deletes);
         TopicConfig {
             segment_bytes_max: self.limit(&keys::LOG_SEGMENT_BYTES),
             segment_age_max: millis(&keys::LOG_ROLL_MS),
             index_interval_bytes: self.limit(&keys::LOG_INDEX_INTERVAL_BYTES),
-            retention_age_max: self.number(&keys::LOG_RETENTION_MS).map(Duration::from_millis),
-            retention_bytes_max: self.number(&keys::LOG_RETENTION_BYTES),
+            retention_age_max: retained(&keys::LOG_RETENTION_MS).map(Duration::from_millis),
+            retention_bytes_max: retained(&keys::LOG_RETENTION_BYTES),
+            compression: self.compression(),
             message_bytes_max: self.limit(&keys::MESSAGE_MAX_BYTES),
             timestamp_type: if append_time { TimestampType::LogAppendTime } else { TimestampType::CreateTime },
             timestamp_before_max: millis(&keys::LOG_MESSAGE_TIMESTAMP_BEFORE_MAX_MS),
@@ -151,11 +161,34 @@ impl<'a> TopicSettings<'a> {
         }
     }
 
+    fn compression(&self) -> CompressionType {
+        let level = |key| match self.value(key) {
+            (Value::Number(level), _) => level,
+            (other, _) => unreachable!("{} is a number, not {other}", key.name),
+        };
+        match self.value(&keys::COMPRESSION_TYPE).0 {
+            Value::Choice("uncompressed") => CompressionType::Uncompressed,
+            Value::Choice("gzip") => {
+                CompressionType::Gzip { level: u32::try_from(level(&keys::COMPRESSION_GZIP_LEVEL)).ok() }
+            }
+            Value::Choice("snappy") => CompressionType::Snappy,
+            Value::Choice("lz4") => CompressionType::Lz4,
+            Value::Choice("zstd") => {
+                let level = i32::try_from(level(&keys::COMPRESSION_ZSTD_LEVEL)).expect("in its range");
+                CompressionType::Zstd { level }
+            }
+            _ => CompressionType::Producer,
+        }
+    }
+
     /// Every key of a topic with its value in force, in the order of the table.
-    pub(super) fn entries(&self) -> Vec<TopicEntry> {
-        let entry = |(name, key)| {
+    pub(super) fn entries(&self) -> Vec<ConfigEntry> {
+        let entry = |(name, key): (&'static str, &'static Key)| {
+            let own = self.overrides.get(name);
+            let own = own.map(|value| Synonym { name, value: value.clone(), source: Source::Topic });
+            let synonyms = own.into_iter().chain(self.broker.synonyms(key)).collect();
             let (value, source) = self.value(key);
-            TopicEntry { name, value: value.to_string(), source, key }
+            ConfigEntry { name, value: Some(value), source, synonyms, key }
         };
         keys::of_topics().map(entry).collect()
     }
@@ -198,7 +231,7 @@ mod tests {
     #[test]
     fn wrong_pairs_are_refused() {
         let message = |pairs: &[(&str, &str)]| config(&Settings::new(), pairs).expect_err("refused").to_string();
-        assert!(message(&[("cleanup.policy", "compact")]).contains("is one of: delete"));
+        assert!(message(&[("cleanup.policy", "compact")]).contains("or of none: delete"));
         assert!(message(&[("retention.msx", "1")]).contains("the nearest one is 'retention.ms'"));
         assert!(message(&[("log.retention.ms", "1")]).contains("use 'retention.ms' here"));
         assert!(message(&[("node.id", "1")]).contains("a key of the broker"));
@@ -215,9 +248,44 @@ mod tests {
         let settings = TopicSettings::new(&broker, [("retention.bytes", "5")]).expect("valid");
         let entries = settings.entries();
         assert_eq!(entries.len(), keys::of_topics().count());
-        let find = |name| entries.iter().find(|entry| entry.name == name).map(|e| (e.value.as_str(), e.source));
-        assert_eq!(find("retention.bytes"), Some(("5", Source::Topic)));
-        assert_eq!(find("segment.ms"), Some(("3600000", Source::Broker)));
-        assert_eq!(find("cleanup.policy"), Some(("delete", Source::Default)));
+        let find = |name| entries.iter().find(|entry| entry.name == name).expect("an entry");
+        let told = |name| (find(name).value.as_ref().expect("a value").to_string(), find(name).source);
+        assert_eq!(told("retention.bytes"), ("5".to_owned(), Source::Topic));
+        assert_eq!(told("segment.ms"), ("3600000".to_owned(), Source::Static));
+        assert_eq!(told("cleanup.policy"), ("delete".to_owned(), Source::Default));
+        let synonyms = |name| find(name).synonyms.iter().map(|told| (told.name, told.source)).collect::<Vec<_>>();
+        let own = [("retention.bytes", Source::Topic), ("log.retention.bytes", Source::Default)];
+        assert_eq!(synonyms("retention.bytes"), own);
+        assert_eq!(synonyms("segment.ms"), [("log.roll.hours", Source::Static), ("log.roll.hours", Source::Default)]);
+    }
+
+    #[test]
+    fn without_a_cleanup_policy_nothing_is_deleted() {
+        let broker = Settings::new();
+        let pairs = [("retention.ms", "5"), ("retention.bytes", "6")];
+        let limits = |config: TopicConfig| (config.retention_age_max, config.retention_bytes_max);
+        let kept = config(&broker, &[&pairs[..], &[("cleanup.policy", "")]].concat()).expect("valid");
+        assert_eq!(limits(kept), (None, None));
+        let deleted = config(&broker, &pairs).expect("valid");
+        assert_eq!(limits(deleted), (Some(Duration::from_millis(5)), Some(6)));
+    }
+
+    #[test]
+    fn the_levels_belong_to_their_codecs() {
+        let broker = Settings::new();
+        let compression = |name, level: &str| {
+            let pairs = [("compression.type", name), ("compression.gzip.level", level)];
+            config(&broker, &pairs).expect("valid").compression
+        };
+        assert_eq!(config(&broker, &[]).expect("valid").compression, CompressionType::Producer);
+        assert_eq!(compression("producer", "9"), CompressionType::Producer);
+        assert_eq!(compression("uncompressed", "9"), CompressionType::Uncompressed);
+        assert_eq!(compression("gzip", "9"), CompressionType::Gzip { level: Some(9) });
+        assert_eq!(compression("gzip", "-1"), CompressionType::Gzip { level: None });
+        assert_eq!(compression("snappy", "9"), CompressionType::Snappy);
+        assert_eq!(compression("lz4", "9"), CompressionType::Lz4);
+        assert_eq!(compression("zstd", "9"), CompressionType::Zstd { level: 3 });
+        let pairs = [("compression.type", "zstd"), ("compression.zstd.level", "-7")];
+        assert_eq!(config(&broker, &pairs).expect("valid").compression, CompressionType::Zstd { level: -7 });
     }
 }

@@ -232,6 +232,13 @@ impl ClusterImage {
         self.topics_by_name.iter().filter_map(|(_, topic)| self.topics.get(topic))
     }
 
+    /// The topics that are new since `earlier`, or changed: also in their partitions.
+    pub fn topics_changed_since(&self, earlier: &ClusterImage) -> impl Iterator<Item = &Arc<Topic>> {
+        let unshared = self.topics.unshared(&earlier.topics);
+        let is_same = |id: &TopicId, topic| earlier.topics.get(id).is_some_and(|before| Arc::ptr_eq(before, topic));
+        unshared.filter(move |(id, topic)| !is_same(id, topic)).map(|(_, topic)| topic)
+    }
+
     /// How many topics there are.
     pub fn topics_len(&self) -> usize {
         self.topics.len()

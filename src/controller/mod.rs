@@ -12,6 +12,7 @@
 #![warn(clippy::disallowed_types)]
 
 mod brokers;
+mod configs;
 mod image;
 mod partitions;
 mod placement;
@@ -23,6 +24,9 @@ mod topics;
 use std::sync::Arc;
 
 pub use brokers::RegisterBroker;
+pub use configs::{
+    AlterConfigError, AlterConfigs, AlterResource, Alteration, ConfigOperation, KeyChange, NamedResource,
+};
 pub use image::{ClusterImage, ConfigOverrides, DeletedTopic, ReplayError, Topic};
 pub use partitions::{CreatePartitions, CreatePartitionsError, GrowTopic, GrownTopic};
 pub use placement::AssignmentError;

@@ -8,6 +8,7 @@
 //! It is a map for many readers and few writers: look-ups are two binary searches, and there is no entry API.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Entries of a chunk at most. A change copies half of them to all, a copy of the map one pointer for each chunk: with 128 the
@@ -43,6 +44,14 @@ impl<K: Ord + Clone, V: Clone> SharedMap<K, V> {
     /// The entries in the order of their keys.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.chunks.iter().flat_map(|chunk| chunk.iter()).map(|(key, value)| (key, value))
+    }
+
+    /// The entries that a map which this one was made from, or any other, does not share with it: all that are new or changed
+    /// and at most a few beside them. Costs as much as there are chunks, not entries.
+    pub(super) fn unshared(&self, with: &SharedMap<K, V>) -> impl Iterator<Item = (&K, &V)> {
+        let shared: BTreeSet<*const Vec<(K, V)>> = with.chunks.iter().map(Arc::as_ptr).collect();
+        let chunks = self.chunks.iter().filter(move |chunk| !shared.contains(&Arc::as_ptr(chunk)));
+        chunks.flat_map(|chunk| chunk.iter()).map(|(key, value)| (key, value))
     }
 
     /// The value of `key`.
@@ -191,6 +200,23 @@ mod tests {
         let copied = map.chunks.iter().zip(&before.chunks).filter(|(new, old)| !Arc::ptr_eq(new, old)).count();
         assert_eq!(copied, 1);
         assert_eq!((before.get(&5_000), map.get(&5_000)), (Some(&5_000), Some(&0)));
+    }
+
+    #[test]
+    fn what_two_maps_do_not_share_holds_every_change_and_little_else() {
+        let mut map = SharedMap::new();
+        for key in 0..10_000u16 {
+            map.insert(key, u32::from(key));
+        }
+        let before = map.clone();
+        assert_eq!(map.unshared(&before).count(), 0);
+        map.insert(5_000, 0);
+        map.insert(20_000, 1);
+        map.remove(&7_000);
+        let unshared: Vec<u16> = map.unshared(&before).map(|(key, _)| *key).collect();
+        assert!(unshared.contains(&5_000) && unshared.contains(&20_000) && !unshared.contains(&0));
+        assert!(unshared.len() <= 3 * CHUNK_ENTRIES_MAX, "{} entries", unshared.len());
+        assert_eq!(map.unshared(&SharedMap::new()).count(), map.len());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::{BrokerConfig, Settings};
 use crate::types::{BrokerId, Incarnation, PartitionId, TopicId, TopicPartition};
 
 pub(super) const RULES: TopicRules = TopicRules {
@@ -81,6 +82,7 @@ enum Command {
     Delete { names: Vec<u8> },
     FilesRemoved { broker: i32 },
     ProducerIds { broker: i32 },
+    AlterConfigs { topic: Option<u8>, key: usize, value: Option<i64> },
 }
 
 fn command() -> impl Strategy<Value = Command> {
@@ -95,6 +97,9 @@ fn command() -> impl Strategy<Value = Command> {
         2 => prop::collection::vec(0u8..8, 1..3).prop_map(|names| Command::Delete { names }),
         2 => (1..4).prop_map(|broker| Command::FilesRemoved { broker }),
         1 => (1..4).prop_map(|broker| Command::ProducerIds { broker }),
+        2 => (prop::option::of(0u8..8), 0usize..2, prop::option::of(-2i64..9)).prop_map(
+            |(topic, key, value)| Command::AlterConfigs { topic, key, value }
+        ),
     ]
 }
 
@@ -139,6 +144,17 @@ fn decide(controller: &Controller, command: &Command) -> Vec<MetadataRecord> {
         }
         Command::ProducerIds { broker: id } => {
             controller.allocate_producer_ids(broker(*id)).map(|decision| decision.records).unwrap_or_default()
+        }
+        Command::AlterConfigs { topic, key, value } => {
+            let resource =
+                topic.map_or(NamedResource::Broker(String::new()), |topic| NamedResource::Topic(name(topic)));
+            let keys = if topic.is_some() { ["retention.ms", "flush.ms"] } else { ["log.retention.ms", "flush.bytes"] };
+            let operation = Ok(if value.is_some() { ConfigOperation::Set } else { ConfigOperation::Delete });
+            let value = value.map(|value| value.to_string());
+            let alteration = Alteration::Change(vec![KeyChange { key: keys[*key].into(), operation, value }]);
+            let resources = vec![AlterResource { resource, alteration }];
+            let started = BrokerConfig::new(Settings::new(), 1, 1 << 30).expect("the defaults are good");
+            controller.alter_configs(&AlterConfigs { resources, validate_only: false }, &started).records
         }
     }
 }

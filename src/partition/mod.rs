@@ -22,19 +22,20 @@ use thiserror::Error;
 use tracing::{error, warn};
 
 use crate::config::TopicConfig;
-use crate::record::{ProduceRules, ProducedBatch};
+use crate::record::{Codec, Compression, ProduceRules, ProducedBatch};
 use crate::runtime::{Class, Duration, sleep, spawn};
 use crate::storage::epochs::EpochEnd;
 use crate::storage::producers::{ActiveProducer, SequenceError};
 use crate::storage::{
-    AppendError, Appended, Batches, Corruption, DeleteRecordsError, Log, LogEvent, ReadError, ReadLimits, TimedOffset,
+    AppendError, Appended, Batches, Corruption, DeleteRecordsError, Log, LogEvent, LogOptions, ReadError, ReadLimits,
+    TimedOffset,
 };
 use crate::types::{ErrorCode, LeaderEpoch, Offset, Timestamp, TopicName, TopicPartition};
 
 pub use options::{log_options, storage_options};
 pub use waits::{MissingBytes, ParkedFetch, Parking};
 
-use options::produce_rules;
+use options::{compression, produce_rules};
 use waits::Waits;
 
 /// The pause before a failed log is tried again, at first. It doubles with every try that fails.
@@ -68,6 +69,7 @@ pub struct Partition {
     leader_epoch: LeaderEpoch,
     config: RefCell<Rc<TopicConfig>>,
     rules: Cell<ProduceRules>,
+    compression: Cell<Option<Compression>>,
     ended: Cell<Option<Ended>>,
     /// Before the next try of a log that has failed.
     recovery_pause: Cell<Duration>,
@@ -91,6 +93,7 @@ impl Partition {
             log,
             leader_epoch,
             rules: Cell::new(produce_rules(&config)),
+            compression: Cell::new(compression(&config)),
             config: RefCell::new(Rc::new(config)),
             ended: Cell::new(None),
             recovery_pause: Cell::new(RECOVERY_PAUSE_MIN),
@@ -161,9 +164,33 @@ impl Partition {
         self.config.borrow().clone()
     }
 
+    /// Takes another configuration at once; `options` are those that it makes for the log, which says of each when it takes
+    /// effect.
+    pub fn reconfigure(&self, config: &TopicConfig, options: &LogOptions) {
+        if **self.config.borrow() != *config {
+            self.rules.set(produce_rules(config));
+            self.compression.set(compression(config));
+            *self.config.borrow_mut() = Rc::new(config.clone());
+        }
+        let options = options.clone().sane();
+        if self.log.options() != options {
+            self.log.set_options(options);
+        }
+    }
+
     /// What a produced batch is measured by; the request's version decides about zstd.
     pub fn produce_rules(&self) -> ProduceRules {
         self.rules.get()
+    }
+
+    /// What a batch with this codec is to be packed by before it is appended; `None` if it stays as it is.
+    pub fn recompression(&self, codec: Codec) -> Option<Compression> {
+        self.compression.get().filter(|wanted| wanted.codec() != codec)
+    }
+
+    /// Whether what is appended may be read only by those who know zstd (KIP-110).
+    pub fn stores_zstd(&self) -> bool {
+        self.compression.get().is_some_and(|wanted| wanted.codec() == Codec::Zstd)
     }
 
     /// The log, for those who look after all logs of a shard.

@@ -2,8 +2,8 @@
 //!
 //! Configuration has typed and checked the values; here they only change hands. Not here: what the options mean.
 
-use crate::config::{self, BrokerConfig, TopicConfig};
-use crate::record::{DecompressLimits, ProduceRules, TimestampType};
+use crate::config::{self, BrokerConfig, CompressionType, TopicConfig};
+use crate::record::{Codec, Compression, DecompressLimits, ProduceRules, TimestampType};
 use crate::storage::{LogOptions, StorageOptions};
 
 /// Share of a shard's memory for append buffers, which are the tail cache too, in percent.
@@ -58,5 +58,18 @@ pub(super) fn produce_rules(topic: &TopicConfig) -> ProduceRules {
         timestamp_before_max_ms: millis(topic.timestamp_before_max),
         timestamp_after_max_ms: millis(topic.timestamp_after_max),
         decompress: DecompressLimits::DEFAULT,
+    }
+}
+
+/// The codec that batches are stored with; `None` leaves each as it comes.
+pub(super) fn compression(topic: &TopicConfig) -> Option<Compression> {
+    match topic.compression {
+        CompressionType::Producer => None,
+        CompressionType::Uncompressed => Some(Compression::new(Codec::None)),
+        CompressionType::Gzip { level: None } => Some(Compression::new(Codec::Gzip)),
+        CompressionType::Gzip { level: Some(level) } => Some(Compression::gzip(level)),
+        CompressionType::Snappy => Some(Compression::new(Codec::Snappy)),
+        CompressionType::Lz4 => Some(Compression::new(Codec::Lz4)),
+        CompressionType::Zstd { level } => Some(Compression::zstd(level)),
     }
 }

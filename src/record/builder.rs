@@ -11,7 +11,7 @@ use zerocopy::{FromZeros, IntoBytes};
 use super::header::{
     Attributes, BatchHeader, Codec, HEADER_BYTES, LOG_OVERHEAD, MAGIC, Producer, batch_crc, wire_timestamp,
 };
-use super::pack::{Compressors, PackError};
+use super::pack::{Compression, Compressors, PackError};
 use super::reader::Header;
 use super::varint;
 use crate::types::Timestamp;
@@ -128,7 +128,7 @@ impl BatchBuilder {
         } else {
             self.packed.clear();
             self.packed.resize(HEADER_BYTES, 0);
-            self.compressors.pack(self.codec, &self.plain[HEADER_BYTES..], &mut self.packed)?;
+            self.compressors.pack(Compression::new(self.codec), &self.plain[HEADER_BYTES..], &mut self.packed)?;
             &mut self.packed
         };
         let length =

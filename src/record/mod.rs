@@ -6,8 +6,9 @@
 //! | bytes of a log | [`RecordBatch`]es, or what is wrong where | [`BatchScanner`] |
 //! | a `RecordBatch` | its [`Record`]s; an offset by its time | [`RecordReader`], [`RecordBatch::find_timestamp`] |
 //! | records | a batch | [`BatchBuilder`] |
+//! | a `ProducedBatch` | the same in another codec | [`Recompressor`] |
 //!
-//! A batch is stored and served byte for byte as it came, but for the stamp. Nothing here does I/O, knows the time or keeps
+//! A batch is stored and served byte for byte as it came, but for the stamp and, where a topic wants it, the codec. Nothing here does I/O, knows the time or keeps
 //! state beyond buffers that are used again. No input panics, and none takes memory or time on its mere claim.
 
 #![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
@@ -18,6 +19,7 @@ mod header;
 mod pack;
 mod produce;
 mod reader;
+mod recompress;
 mod scan;
 mod stamp;
 mod unpack;
@@ -33,9 +35,10 @@ pub use header::{
     Attributes, BatchHeader, CRC_REGION_AT, Codec, HEADER_BYTES, LOG_OVERHEAD, MAGIC, MAGIC_AT, Producer,
     TimestampType, UnknownCodec, batch_crc,
 };
-pub use pack::PackError;
+pub use pack::{Compression, PackError};
 pub use produce::{ProduceError, ProduceRules, ProducedBatch, validate_produce};
 pub use reader::{Header, Headers, Record, RecordReader};
+pub use recompress::{RecompressError, Recompressor};
 pub use scan::{BatchScanner, ScanCause, ScanError};
 pub use stamp::{Stamp, StampTime};
 pub use unpack::{DecompressLimits, Decompressors, UnpackError};

@@ -226,6 +226,16 @@ impl<'a> ProducedBatch<'a> {
         }
     }
 
+    /// The header as the client sent it.
+    pub(super) fn header(&self) -> &'a BatchHeader {
+        self.header
+    }
+
+    /// The same batch in other bytes: those of another codec.
+    pub(super) fn with_bytes<'b>(&self, header: &'b BatchHeader, bytes: &'b [u8], codec: Codec) -> ProducedBatch<'b> {
+        ProducedBatch { header, bytes, codec, producer: self.producer, time: self.time }
+    }
+
     /// What to write into the batch when it is appended at `base_offset`.
     pub fn stamp(&self, base_offset: Offset, leader_epoch: LeaderEpoch) -> Stamp {
         Stamp { base_offset, leader_epoch, time: self.time }

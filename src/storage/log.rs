@@ -458,6 +458,9 @@ impl Log {
             self.0.storage.flush_by(Instant::now().plus(options.flush_interval), &self.0);
         }
         state.options = options;
+        if state.options.write_caching && state.written_segment().header.allows_write_caching() {
+            state.caching = true;
+        }
         let limits = recovery::producer_limits(&state.options);
         state.producers.set_limits(limits);
         drop(state);

@@ -26,8 +26,8 @@ pub struct LogOptions {
     pub segment_age: Duration,
     /// Bytes between two entries of the index (`index.interval.bytes`). From the next segment.
     pub index_interval_bytes: u32,
-    /// Whether *written* is enough for an acknowledgement (`write.caching`). On: from the next segment, which the next
-    /// append begins if the active one was not started for it. Off: once all that was written is durable.
+    /// Whether *written* is enough for an acknowledgement (`write.caching`). On: at once if the active segment was started for
+    /// it, else from the next one, which the next append begins. Off: once all that was written is durable.
     pub write_caching: bool,
     /// With write caching: time from a write to its flush (`flush.ms`). At once, if it gets shorter.
     pub flush_interval: Duration,

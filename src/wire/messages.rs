@@ -3,7 +3,9 @@
 //! They are named through here, so that what handlers see is one module. They are wire types: numbers where the program
 //! has types, −1 for what is absent. Handlers translate at once. Not here: Produce and Fetch, which have types of their own.
 
-pub use kafka_protocol::messages::api_versions_response::{ApiVersion, SupportedFeatureKey};
+pub use kafka_protocol::messages::alter_configs_request::{AlterConfigsResource, AlterableConfig};
+pub use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
+pub use kafka_protocol::messages::api_versions_response::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey};
 pub use kafka_protocol::messages::create_partitions_request::{CreatePartitionsAssignment, CreatePartitionsTopic};
 pub use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
 pub use kafka_protocol::messages::create_topics_request::{
@@ -15,6 +17,10 @@ pub use kafka_protocol::messages::delete_records_response::{DeleteRecordsPartiti
 pub use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 pub use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 pub use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
+pub use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+pub use kafka_protocol::messages::describe_configs_response::{
+    DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
+};
 pub use kafka_protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
 pub use kafka_protocol::messages::describe_log_dirs_response::{
     DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic,
@@ -29,6 +35,10 @@ pub use kafka_protocol::messages::describe_topic_partitions_request::{
 pub use kafka_protocol::messages::describe_topic_partitions_response::{
     Cursor as NextTopicPartitionsCursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
 };
+pub use kafka_protocol::messages::incremental_alter_configs_request::{
+    AlterConfigsResource as IncrementalAlterConfigsResource, AlterableConfig as IncrementalAlterableConfig,
+};
+pub use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse as IncrementalAlterConfigsResourceResponse;
 pub use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 pub use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 pub use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
@@ -38,13 +48,15 @@ pub use kafka_protocol::messages::metadata_response::{
 pub use kafka_protocol::messages::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
 pub use kafka_protocol::messages::offset_for_leader_epoch_response::{EpochEndOffset, OffsetForLeaderTopicResult};
 pub use kafka_protocol::messages::{
-    ApiVersionsRequest, ApiVersionsResponse, BrokerId, CreatePartitionsRequest, CreatePartitionsResponse,
-    CreateTopicsRequest, CreateTopicsResponse, DeleteRecordsRequest, DeleteRecordsResponse, DeleteTopicsRequest,
-    DeleteTopicsResponse, DescribeClusterRequest, DescribeClusterResponse, DescribeLogDirsRequest,
-    DescribeLogDirsResponse, DescribeProducersRequest, DescribeProducersResponse, DescribeTopicPartitionsRequest,
-    DescribeTopicPartitionsResponse, InitProducerIdRequest, InitProducerIdResponse, ListOffsetsRequest,
-    ListOffsetsResponse, MetadataRequest, MetadataResponse, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
-    ProducerId, TopicName, TransactionalId,
+    AlterConfigsRequest, AlterConfigsResponse, ApiVersionsRequest, ApiVersionsResponse, BrokerId,
+    CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse, DeleteRecordsRequest,
+    DeleteRecordsResponse, DeleteTopicsRequest, DeleteTopicsResponse, DescribeClusterRequest, DescribeClusterResponse,
+    DescribeConfigsRequest, DescribeConfigsResponse, DescribeLogDirsRequest, DescribeLogDirsResponse,
+    DescribeProducersRequest, DescribeProducersResponse, DescribeTopicPartitionsRequest,
+    DescribeTopicPartitionsResponse, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
+    InitProducerIdRequest, InitProducerIdResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest,
+    MetadataResponse, OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse, ProducerId, TopicName,
+    TransactionalId,
 };
 pub use kafka_protocol::protocol::StrBytes;
 pub use uuid::Uuid;

@@ -279,6 +279,41 @@ const DESCRIBE_TOPIC_PARTITIONS: &[Field] = &[
     ]),
 ];
 
+const DESCRIBE_CONFIGS: &[Field] = &[
+    array(&Kind::Struct(&[
+        int8(),                                 // ResourceType
+        string(),                               // ResourceName
+        array(&Kind::String).nullable_since(0), // ConfigurationKeys
+    ])),
+    int8(),          // IncludeSynonyms
+    int8().since(3), // IncludeDocumentation
+];
+
+const ALTER_CONFIGS: &[Field] = &[
+    array(&Kind::Struct(&[
+        int8(),   // ResourceType
+        string(), // ResourceName
+        array(&Kind::Struct(&[
+            string(),                   // Name
+            string().nullable_since(0), // Value
+        ])),
+    ])),
+    int8(), // ValidateOnly
+];
+
+const INCREMENTAL_ALTER_CONFIGS: &[Field] = &[
+    array(&Kind::Struct(&[
+        int8(),   // ResourceType
+        string(), // ResourceName
+        array(&Kind::Struct(&[
+            string(),                   // Name
+            int8(),                     // ConfigOperation
+            string().nullable_since(0), // Value
+        ])),
+    ])),
+    int8(), // ValidateOnly
+];
+
 /// The fields of this API's request; `None` for those of the hot path.
 pub(super) const fn of(key: ApiKey) -> Option<&'static [Field]> {
     match key {
@@ -296,6 +331,9 @@ pub(super) const fn of(key: ApiKey) -> Option<&'static [Field]> {
         ApiKey::DescribeCluster => Some(DESCRIBE_CLUSTER),
         ApiKey::DescribeProducers => Some(DESCRIBE_PRODUCERS),
         ApiKey::DescribeTopicPartitions => Some(DESCRIBE_TOPIC_PARTITIONS),
+        ApiKey::DescribeConfigs => Some(DESCRIBE_CONFIGS),
+        ApiKey::AlterConfigs => Some(ALTER_CONFIGS),
+        ApiKey::IncrementalAlterConfigs => Some(INCREMENTAL_ALTER_CONFIGS),
     }
 }
 

@@ -66,10 +66,16 @@ apis! {
     InitProducerId = 22, 0..=5, flexible 2;
     /// Finds where leader epochs end.
     OffsetForLeaderEpoch = 23, 2..=4, flexible 4;
+    /// Describes the configuration of topics and brokers.
+    DescribeConfigs = 32, 1..=4, flexible 4;
+    /// Replaces what a topic's or broker's configuration sets.
+    AlterConfigs = 33, 0..=2, flexible 2;
     /// Describes the data directory and the size of the logs in it.
     DescribeLogDirs = 35, 1..=4, flexible 2;
     /// Adds partitions to topics.
     CreatePartitions = 37, 0..=3, flexible 2;
+    /// Changes single keys of a topic's or broker's configuration.
+    IncrementalAlterConfigs = 44, 0..=1, flexible 1;
     /// Describes the brokers.
     DescribeCluster = 60, 0..=2, flexible 0;
     /// Describes the idempotent producers of partitions.

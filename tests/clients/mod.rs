@@ -1,9 +1,11 @@
 //! Clients for the tests that talk to real brokers.
 //!
-//! [`wire`] is a socket and the messages, for what a client library would never send or would hide; [`librdkafka`] is a
-//! client that was written elsewhere and decides everything for itself. Neither starts a broker: that is `support`.
+//! [`wire`] is a socket and the messages, for what a client library would never send or would hide, and [`configs`] the
+//! configuration over it; [`librdkafka`] is a client that was written elsewhere and decides everything for itself. None of
+//! them starts a broker: that is `support`.
 #![allow(dead_code, reason = "every test uses a part of it")]
 
+pub(crate) mod configs;
 pub(crate) mod librdkafka;
 pub(crate) mod wire;
 

@@ -13,10 +13,12 @@
 //! | `produce` | 7, 9–13: which batches are taken, and what is stamped |
 //! | `idempotence` | 14: sequences |
 //! | `fetch` | 15–17, 19: which batches are given out, when, and offsets by time |
+//! | `configs` | 25, 26: configurations as they are told and changed |
 //! | `leader_epochs` | 21: where leader epochs end |
 
 #[path = "../clients/mod.rs"]
 mod clients;
+mod configs;
 mod describing;
 mod fetch;
 mod frames;

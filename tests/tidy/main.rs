@@ -59,9 +59,6 @@ const FUNCTION_LINES_MAX: usize = 100;
 /// Files (`path`) and functions (`path::name`) that may be longer, each with its reason beside it.
 const LONG_ALLOWED: &[&str] = &[];
 
-/// Keys that become no value: their range is a single word, so there is nothing to decide by.
-const SINGLE_VALUED: &[&str] = &["LOG_CLEANUP_POLICY"];
-
 fn layer(module: &str) -> Option<u8> {
     LAYERS.iter().find(|(name, _)| *name == module).map(|(_, layer)| *layer)
 }
@@ -330,7 +327,7 @@ fn unread_configuration(sources: &[Source]) -> Vec<String> {
             let [first, second, third] = [at, at + 1, at + 2].map(|index| code[index].text);
             if source.path.ends_with("/keys.rs") && (second, third) == ("=", "{") {
                 let uses = own.iter().flat_map(|source| source.code()).filter(|token| token.text == first).count();
-                if uses < 2 && !SINGLE_VALUED.contains(&first) {
+                if uses < 2 {
                     unread.push(format!("the key {first} becomes no value"));
                 }
             }

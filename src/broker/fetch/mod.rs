@@ -30,6 +30,9 @@ use read::{Ends, Limits, Read, Wanted};
 /// Bytes of records in one answer at most, whatever the client asks for: what the memory for answers can bear.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
+/// The first version whose clients know zstd (KIP-110).
+const ZSTD_FROM: i16 = 10;
+
 /// Partitions that a connection keeps room for between two fetches.
 const PARTITIONS_KEPT: usize = 256;
 
@@ -68,7 +71,8 @@ fn limits(request: &FetchRequest<'_>) -> Limits {
     let bytes_max = (request.max_bytes as usize).min(ANSWER_BYTES_MAX);
     // It waits for no more than an answer may hold.
     let bytes_min = (request.min_bytes as usize).min(bytes_max);
-    Limits { bytes_max, bytes_min, deadline: Instant::now().plus(request.max_wait) }
+    let zstd_known = request.api.version() >= ZSTD_FROM;
+    Limits { bytes_max, bytes_min, deadline: Instant::now().plus(request.max_wait), zstd_known }
 }
 
 /// The partitions of the request in order, each with the shard that owns it.

@@ -64,6 +64,8 @@ pub(in crate::broker) struct Limits {
     pub(super) bytes_min: usize,
     /// How long it waits for them.
     pub(super) deadline: Instant,
+    /// Whether the client knows zstd (KIP-110): a topic that is stored in zstd is given to no other.
+    pub(super) zstd_known: bool,
 }
 
 impl Read {
@@ -131,6 +133,9 @@ async fn read_all(shard: &Rc<Shard>, wanted: &[Wanted], limits: &Limits, reads: 
     for wanted in wanted {
         let found = wanted.at.and_then(|at| shard.led_partition(&image, at, wanted.leader_epoch));
         let read = match found {
+            Ok(partition) if !limits.zstd_known && partition.stores_zstd() => {
+                Read::Failed { ends: Some(Ends::of(&partition)), code: ErrorCode::UnsupportedCompressionType }
+            }
             Ok(partition) => read_one(&partition, wanted, left, bytes == 0).await,
             Err(ErrorCode::NotLeaderOrFollower) => Read::Moved,
             Err(code) => Read::Failed { ends: None, code },

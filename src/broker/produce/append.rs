@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use crate::broker::shard::Shard;
 use crate::partition::{CommitError, Partition, append_error_code};
-use crate::record::{BatchHeader, Codec, ProduceRules, validate_produce};
+use crate::record::{BatchHeader, Codec, ProduceRules, ProducedBatch, RecompressError, validate_produce};
 use crate::runtime::{Instant, timeout, wall_clock, yield_now};
 use crate::storage::{AppendError, Appended};
 use crate::types::{ErrorCode, Offset, Timestamp, TopicPartition};
@@ -96,8 +96,8 @@ pub(super) async fn append(
     }
     let rules = ProduceRules { zstd_allowed: terms.zstd_allowed, ..partition.produce_rules() };
     let appended = append_when_there_is_room(shard, terms, &partition, &rules, records).await;
-    // Unpacking takes long enough for others to be let in before the next batch.
-    if is_compressed(records) {
+    // Unpacking and packing take long enough for others to be let in before the next batch.
+    if is_compressed(records) || partition.recompression(Codec::None).is_some() {
         yield_now().await;
     }
     appended.map(|appended| Open { partition, appended })
@@ -124,7 +124,9 @@ async fn append_when_there_is_room(
         if produced.is_transactional() {
             return Err(Produced::refused(ErrorCode::InvalidTxnState, "transactions are not supported"));
         }
-        match partition.append(&produced) {
+        let appended = append_in_codec(shard, partition, &produced, rules)
+            .map_err(|error| Produced::refused(error.code(), error))?;
+        match appended {
             Err(AppendError::Backpressure) if !late => {
                 let left = terms.deadline.since(Instant::now());
                 late = timeout(left, shard.storage.room()).await.is_err();
@@ -132,6 +134,19 @@ async fn append_when_there_is_room(
             appended => return appended.map_err(|error| Produced::refused(append_error_code(&error), error)),
         }
     }
+}
+
+/// Appends a batch in the codec of its topic, which in most topics is the one that it has.
+fn append_in_codec(
+    shard: &Shard,
+    partition: &Partition,
+    batch: &ProducedBatch<'_>,
+    rules: &ProduceRules,
+) -> Result<Result<Appended, AppendError>, RecompressError> {
+    let Some(to) = partition.recompression(batch.codec()) else { return Ok(partition.append(batch)) };
+    let mut decompressors = shard.decompressors.borrow_mut();
+    let mut recompressor = shard.recompressor.borrow_mut();
+    recompressor.recompressed(batch, to, rules, &mut decompressors, |batch| partition.append(batch))
 }
 
 /// Whether the batch at the front of `records` is compressed, as far as its header goes.

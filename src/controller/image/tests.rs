@@ -206,6 +206,20 @@ fn configs_are_set_and_reset() {
 }
 
 #[test]
+fn the_topics_that_changed_since_an_image_are_told() {
+    let before = image();
+    let mut after = before.clone();
+    let changed = |after: &ClusterImage| after.topics_changed_since(&before).map(|topic| topic.id).collect::<Vec<_>>();
+    assert_eq!(changed(&after), []);
+    apply(&mut after, &created(7, "seven", vec![partition(0)])).expect("fits");
+    assert_eq!(changed(&after), [id(7)]);
+    apply(&mut after, &config(ConfigResource::Topic(id(1)), Some("1"))).expect("fits");
+    assert_eq!(changed(&after), [id(1), id(7)]);
+    apply(&mut after, &deleted(1, "one", &[1])).expect("fits");
+    assert_eq!(changed(&after), [id(7)]);
+}
+
+#[test]
 fn a_change_shares_every_other_topic_with_the_image_before() {
     let mut image = image();
     apply(&mut image, &created(3, "other", vec![partition(0)])).expect("fits");

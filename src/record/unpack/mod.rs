@@ -24,7 +24,7 @@ const WINDOW_BYTES: usize = 64 * 1024;
 
 /// Bytes that a buffer or a context may keep from one batch to the next; larger ones are given back.
 /// 8 MiB holds zstd's window at its default level (2 MiB) and any usual batch; a shard keeps at most four such.
-const RETAINED_BYTES_MAX: usize = 8 * 1024 * 1024;
+pub(super) const RETAINED_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// How much may come out of a compressed batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,6 +180,18 @@ impl Unpacked<'_, '_> {
         let start = self.start;
         self.start += bytes;
         Ok(Some(&self.window[start..start + bytes]))
+    }
+
+    /// Appends everything that is left to `out`.
+    pub(super) fn drain(&mut self, out: &mut Vec<u8>) -> Result<(), UnpackError> {
+        loop {
+            self.fill(1)?;
+            out.extend_from_slice(&self.window[self.start..self.end]);
+            self.start = self.end;
+            if self.ended {
+                return self.broken.map_or(Ok(()), Err);
+            }
+        }
     }
 
     /// Lets bytes out until `wanted` are unconsumed or the data ends. `wanted` fits the window.
