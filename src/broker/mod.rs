@@ -16,6 +16,7 @@
 //! | `metadata`, `create_topics`, `create_partitions`, `delete_topics` | one API of the control plane each |
 //! | `describe_cluster`, `describe_topic_partitions` | the same, for what the image alone says |
 //! | `authorized_operations` | what a client may do, as answers say it |
+//! | `fetch_sessions` | what clients fetch, and what they were told of it |
 //! | `shard`, `first` | what the handlers of one core share, and what the first shard has beside |
 //! | `mail`, `owners` | what shards ask each other, and which of them owns which partition |
 //! | `describe_configs`, `alter_configs`, `incremental_alter_configs` | likewise |
@@ -41,6 +42,7 @@ mod describe_log_dirs;
 mod describe_producers;
 mod describe_topic_partitions;
 mod fetch;
+mod fetch_sessions;
 mod first;
 mod frames;
 mod incremental_alter_configs;

@@ -16,6 +16,7 @@ use super::configs::CurrentConfig;
 use super::connection::Connection;
 use super::data_directory::DataDirectory;
 use super::fetch::across::AskedFetches;
+use super::fetch_sessions::{FetchSessions, SessionLimits};
 use super::first::First;
 use super::listeners::{Endpoint, ListenerId};
 use super::mail::{Post, View};
@@ -26,6 +27,7 @@ use crate::config::BrokerConfig;
 use crate::controller::ClusterImage;
 use crate::partition::Partition;
 use crate::record::{Decompressors, Recompressor};
+use crate::runtime::random_u64;
 use crate::runtime::sync::Notify;
 use crate::storage::Storage;
 use crate::types::{BrokerId, ClusterId, ErrorCode, LeaderEpoch, PartitionId, ShardId, TopicId, TopicPartition};
@@ -66,6 +68,7 @@ pub(super) struct Shard {
     pub(super) admissions: Admissions,
     /// What other shards have asked for and wait for.
     pub(super) asked_fetches: AskedFetches,
+    pub(super) fetch_sessions: RefCell<FetchSessions>,
     pub(super) produce_lanes: Lanes,
     pub(super) decompressors: RefCell<Decompressors>,
     pub(super) recompressor: RefCell<Recompressor>,
@@ -115,6 +118,12 @@ impl Shard {
     pub(super) fn new(parts: Parts) -> Rc<Shard> {
         let Parts { config, storage, post, admissions, first, setup } = parts;
         Rc::new(Shard {
+            fetch_sessions: RefCell::new(FetchSessions::new(
+                SessionLimits::new(&config, post.shard(), config.shards),
+                post.shard(),
+                config.shards,
+                random_u64(),
+            )),
             limits: Limits::new(&config),
             node: config.node_id,
             shards: config.shards,
@@ -240,12 +249,7 @@ impl Shard {
 
     /// The topic that a request names.
     pub(super) fn topic_id(&self, image: &ClusterImage, topic: TopicKey<'_>) -> Result<TopicId, ErrorCode> {
-        match topic {
-            TopicKey::Name(name) => {
-                image.topic_by_name(name).map(|topic| topic.id).ok_or(ErrorCode::UnknownTopicOrPartition)
-            }
-            TopicKey::Id(id) => image.topic(id).map(|topic| topic.id).ok_or(ErrorCode::UnknownTopicId),
-        }
+        topic_id(image, topic)
     }
 
     /// The partition, if this shard leads it.
@@ -359,6 +363,16 @@ impl Shard {
         while self.connections_len() > 0 {
             self.drained.notified().await;
         }
+    }
+}
+
+/// The topic that a request names, in the cluster as `image` has it.
+pub(super) fn topic_id(image: &ClusterImage, topic: TopicKey<'_>) -> Result<TopicId, ErrorCode> {
+    match topic {
+        TopicKey::Name(name) => {
+            image.topic_by_name(name).map(|topic| topic.id).ok_or(ErrorCode::UnknownTopicOrPartition)
+        }
+        TopicKey::Id(id) => image.topic(id).map(|topic| topic.id).ok_or(ErrorCode::UnknownTopicId),
     }
 }
 

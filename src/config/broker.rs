@@ -81,6 +81,8 @@ pub struct BrokerConfig {
     pub connections_max: u32,
     /// Client connections from one address at most (`max.connections.per.ip`).
     pub connections_per_address_max: u32,
+    /// Fetch sessions of all shards together at most (`max.incremental.fetch.session.cache.slots`).
+    pub fetch_sessions_max: u32,
     /// Whether a request may create a topic (`auto.create.topics.enable`).
     pub auto_create_topics: bool,
     /// Partitions of a new topic (`num.partitions`).
@@ -127,6 +129,7 @@ impl BrokerConfig {
             connection_idle_max: read.millis(&keys::CONNECTIONS_MAX_IDLE_MS),
             connections_max: read.number_u32(&keys::MAX_CONNECTIONS),
             connections_per_address_max: read.number_u32(&keys::MAX_CONNECTIONS_PER_IP),
+            fetch_sessions_max: read.number_u32(&keys::MAX_INCREMENTAL_FETCH_SESSION_CACHE_SLOTS),
             auto_create_topics: read.value(&keys::AUTO_CREATE_TOPICS_ENABLE) == Value::Boolean(true),
             partitions_default: NonZeroU32::new(read.number_u32(&keys::NUM_PARTITIONS)).expect("in its range"),
             replication_factor_default: u16::try_from(read.number(&keys::DEFAULT_REPLICATION_FACTOR))

@@ -124,6 +124,14 @@ keys! {
         default: Some("8000"),
     };
 
+    /// How many fetch sessions the broker keeps: what clients fetch, so that they need not say it again. 0 keeps none. Kafka
+    /// has the same default; here the sessions are bounded by memory, too.
+    MAX_INCREMENTAL_FETCH_SESSION_CACHE_SLOTS = {
+        name: "max.incremental.fetch.session.cache.slots",
+        kind: Kind::int(0, INT_MAX, Unit::Count),
+        default: Some("1000"),
+    };
+
     // Topics.
 
     /// Whether a request for an unknown topic may create it, where the client allows it too.

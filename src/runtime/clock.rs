@@ -23,7 +23,8 @@ impl Instant {
         }
     }
 
-    pub(super) const fn from_nanos(nanos: u64) -> Instant {
+    /// The point `nanos` nanoseconds after the clock's own start.
+    pub const fn from_nanos(nanos: u64) -> Instant {
         Instant(nanos)
     }
 

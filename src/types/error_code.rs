@@ -109,6 +109,8 @@ error_codes! {
     ThrottlingQuotaExceeded = 89, "THROTTLING_QUOTA_EXCEEDED";
     /// No topic has this id.
     UnknownTopicId = 100, "UNKNOWN_TOPIC_ID";
+    /// The topic of this name has another id.
+    InconsistentTopicId = 103, "INCONSISTENT_TOPIC_ID";
     /// A fetch session was used with names and with ids.
     FetchSessionTopicIdError = 106, "FETCH_SESSION_TOPIC_ID_ERROR";
     /// The request was meant for a controller.

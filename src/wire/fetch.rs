@@ -151,6 +151,11 @@ pub struct ForgottenTopic<'a> {
 }
 
 impl<'a> FetchRequest<'a> {
+    /// Whether it names topics by id, not by name.
+    pub fn names_topics_by_id(&self) -> bool {
+        self.api.version() >= IDS_FROM
+    }
+
     /// Reads and verifies the body of a Fetch request. Bytes after it are ignored, as Kafka does.
     ///
     /// Panics if `api` is not Fetch.

@@ -133,24 +133,6 @@ fn rule_15_every_version_gives_the_same_records() {
     }
 }
 
-#[test]
-fn rule_16_a_session_that_is_not_there_is_not_found() {
-    let shared = Shared::broker();
-    let mut client = shared.client();
-    client.create_topic("rule-16", 1, &[]);
-    client.append("rule-16", 0, &batch(&[b"value"]));
-    let full = fetch_request(&[("rule-16", 0, 0, 1 << 20)]);
-    let answer = client.call(FETCH_BY_NAME, &full);
-    assert_eq!((code(answer.error_code), answer.session_id), (ErrorCode::None, 0), "none was asked for");
-    let opened = client.call(FETCH_BY_NAME, &full.clone().with_session_epoch(0));
-    assert_eq!(code(opened.error_code), ErrorCode::None, "a full fetch, whether or not it opens a session");
-    assert_eq!(batches(&partitions(opened)[0]).len(), 1);
-    let unknown = full.with_session_id(123_456).with_session_epoch(3);
-    let answer = client.call(FETCH_BY_NAME, &unknown);
-    assert_eq!(code(answer.error_code), ErrorCode::FetchSessionIdNotFound);
-    assert!(answer.responses.is_empty());
-}
-
 /// How long `action` takes.
 fn timed_call<T>(action: impl FnOnce() -> T) -> (T, Duration) {
     let begin = now();

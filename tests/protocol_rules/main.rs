@@ -12,7 +12,8 @@
 //! | `describing` | 6, and what the broker says of itself: cluster, directory, topics by pages, producers |
 //! | `produce` | 7, 9–13: which batches are taken, and what is stamped |
 //! | `idempotence` | 14: sequences |
-//! | `fetch` | 15–17, 19: which batches are given out, when, and offsets by time |
+//! | `sessions` | 16: what a client fetches again and again |
+//! | `fetch` | 15, 17, 19: which batches are given out, when, and offsets by time |
 //! | `configs` | 25, 26: configurations as they are told and changed |
 //! | `leader_epochs` | 21: where leader epochs end |
 
@@ -27,6 +28,7 @@ mod leader_epochs;
 mod metadata;
 mod partitions;
 mod produce;
+mod sessions;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -1,10 +1,8 @@
 //! Fetch: record batches from the logs, sent from where they lie; and waiting until there are enough of them.
 //!
 //! What is read, in which order and until when, is the matter of `read`; a request whose partitions lie on several shards that
-//! of `across`. Here a request becomes a list of partitions, and what was read an answer.
-//!
-//! No sessions are kept: a client that asks for one is told that it has none (id 0) and fetches in full, as it does with a
-//! broker whose sessions are all taken; one that goes on with a session it cannot have gets FETCH_SESSION_ID_NOT_FOUND.
+//! of `across`. Here a request becomes a list of partitions, and what was read an answer, both by way of the client's session
+//! if it has one.
 //!
 //! Source: KIP-227 (sessions), KIP-74 (limits), KIP-320 (leader epochs).
 
@@ -14,14 +12,18 @@ pub(super) mod read;
 use std::rc::Rc;
 
 use super::connection::Connection;
+use super::fetch_sessions::{Fetch, Refused, Told};
+use super::listeners::Endpoint;
 use super::responses::Response;
 use super::router::RequestError;
 use super::shard::Shard;
 use crate::controller::ClusterImage;
 use crate::partition::ParkedFetch;
-use crate::runtime::{Duration, Instant, Slice};
-use crate::types::{BrokerId, ErrorCode, Pieces, TopicPartition};
-use crate::wire::fetch::{FetchHead, FetchRequest, FetchResponseEncoder, FetchedPartition, SessionRequest};
+use crate::runtime::{Class, Duration, Instant, Slice, spawn};
+use crate::types::{BrokerId, ErrorCode, Pieces, TopicId, TopicPartition};
+use crate::wire::fetch::{
+    FetchHead, FetchPartition, FetchRequest, FetchResponseEncoder, FetchedPartition, SessionRequest,
+};
 use crate::wire::{CurrentLeader, NodeEndpoint, RequestHeader};
 
 pub(super) use across::FetchAsk;
@@ -50,21 +52,53 @@ pub(super) async fn answer(
     frame: &Slice,
 ) -> Result<Response, RequestError> {
     let request = FetchRequest::parse(header.api, &frame[header.body_offset..])?;
-    if let SessionRequest::Continue { .. } = request.session {
-        let error = ErrorCode::FetchSessionIdNotFound;
-        let head = FetchHead { throttle: Duration::ZERO, error, session: None };
-        let mut buffer = shard.response_buffer.borrow_mut();
-        let encoder = FetchResponseEncoder::new(header.api, header.correlation, &head, 0, &mut buffer);
-        return Ok(Response::Ready(encoder.finish(&[])));
-    }
     let mut scratch = connection.fetch_scratch().take();
-    list(shard, &request, &mut scratch.wanted);
-    read_enough(shard, &limits(&request), &mut scratch).await;
-    let answer = encode_all(shard, connection, header, &request, &mut scratch);
+    let answered = match fetch(shard, &request, &mut scratch).await {
+        Ok(fetch) => encode_all(shard, connection, header, &request, fetch, &mut scratch),
+        Err(refused) => Err(refused),
+    };
+    scratch.wanted.clear();
+    scratch.reads.clear();
     scratch.wanted.shrink_to(PARTITIONS_KEPT);
     scratch.reads.shrink_to(PARTITIONS_KEPT);
     connection.fetch_scratch().set(scratch);
-    Ok(Response::Ready(answer))
+    Ok(Response::Ready(answered.unwrap_or_else(|refused| {
+        close_elsewhere(shard, &request);
+        encode_refusal(shard, header, refused)
+    })))
+}
+
+/// Finds out what is to be fetched, and fetches it.
+async fn fetch(shard: &Rc<Shard>, request: &FetchRequest<'_>, scratch: &mut Scratch) -> Result<Fetch, Refused> {
+    let fetch = {
+        let mut sessions = shard.fetch_sessions.borrow_mut();
+        let fetch = sessions.begin(request, Instant::now())?;
+        let image = shard.image();
+        let wanted = sessions.wanted(&fetch, request, &image)?;
+        list(shard, wanted, &mut scratch.wanted);
+        fetch
+    };
+    read_enough(shard, &limits(request), scratch).await;
+    Ok(fetch)
+}
+
+/// Ends a session that the client will not use again, if another shard has it.
+fn close_elsewhere(shard: &Rc<Shard>, request: &FetchRequest<'_>) {
+    let SessionRequest::Continue { id, .. } = request.session else { return };
+    let owner = shard.fetch_sessions.borrow().owner(id).filter(|owner| *owner != shard.id());
+    if let Some(owner) = owner {
+        let shard = shard.clone();
+        spawn(Class::Background, async move {
+            shard.call(owner, move |owner| async move { owner.fetch_sessions.borrow_mut().close(id) }).await;
+        });
+    }
+}
+
+fn encode_refusal(shard: &Shard, header: &RequestHeader<'_>, refused: Refused) -> Pieces<Slice> {
+    let head = FetchHead { throttle: Duration::ZERO, error: refused.error, session: refused.session };
+    let mut buffer = shard.response_buffer.borrow_mut();
+    let encoder = FetchResponseEncoder::new(header.api, header.correlation, &head, 0, &mut buffer);
+    encoder.finish(&[])
 }
 
 fn limits(request: &FetchRequest<'_>) -> Limits {
@@ -75,25 +109,25 @@ fn limits(request: &FetchRequest<'_>) -> Limits {
     Limits { bytes_max, bytes_min, deadline: Instant::now().plus(request.max_wait), zstd_known }
 }
 
-/// The partitions of the request in order, each with the shard that owns it.
-fn list(shard: &Rc<Shard>, request: &FetchRequest<'_>, wanted: &mut Vec<Wanted>) {
+/// The partitions in order, each with the shard that owns it.
+fn list(
+    shard: &Rc<Shard>,
+    partitions: impl Iterator<Item = (Result<TopicId, ErrorCode>, FetchPartition)>,
+    wanted: &mut Vec<Wanted>,
+) {
     wanted.clear();
-    let image = shard.image();
-    for topic in request.topics {
-        let id = shard.topic_id(&image, topic.topic);
-        for partition in topic.partitions {
-            let index = partition.partition().ok_or(ErrorCode::UnknownTopicOrPartition);
-            let at = id.and_then(|topic| Ok(TopicPartition { topic, partition: index? }));
-            let owner = at.and_then(|at| shard.owner(at));
-            wanted.push(Wanted {
-                index: partition.index,
-                at: owner.and(at),
-                owner: owner.unwrap_or(shard.id()),
-                from: partition.fetch_offset,
-                bytes_max: partition.max_bytes,
-                leader_epoch: partition.current_leader_epoch,
-            });
-        }
+    for (topic, partition) in partitions {
+        let index = partition.partition().ok_or(ErrorCode::UnknownTopicOrPartition);
+        let at = topic.and_then(|topic| Ok(TopicPartition { topic, partition: index? }));
+        let owner = at.and_then(|at| shard.owner(at));
+        wanted.push(Wanted {
+            index: partition.index,
+            at: owner.and(at),
+            owner: owner.unwrap_or(shard.id()),
+            from: partition.fetch_offset,
+            bytes_max: partition.max_bytes,
+            leader_epoch: partition.current_leader_epoch,
+        });
     }
 }
 
@@ -116,28 +150,37 @@ async fn read_enough(shard: &Rc<Shard>, limits: &Limits, scratch: &mut Scratch) 
     }
 }
 
-/// Encodes what was read; the lists are empty afterwards.
+/// Encodes what was read, as far as the client's session does not know it yet.
 fn encode_all(
     shard: &Shard,
     connection: &Connection,
     header: &RequestHeader<'_>,
     request: &FetchRequest<'_>,
+    fetch: Fetch,
     scratch: &mut Scratch,
-) -> Pieces<Slice> {
+) -> Result<Pieces<Slice>, Refused> {
+    let Scratch { wanted, reads } = scratch;
     let image = shard.image();
-    let head = FetchHead { throttle: Duration::ZERO, error: ErrorCode::None, session: None };
+    let told = wanted.iter().zip(reads.iter());
+    let told = told.map(|(wanted, read)| Told::of(&describe(wanted, read, &image), read.bytes()));
+    let mut sessions = shard.fetch_sessions.borrow_mut();
+    let answer = sessions.answer(fetch, request, told, Instant::now())?;
+    let head = FetchHead { throttle: Duration::ZERO, error: ErrorCode::None, session: answer.session() };
     let mut buffer = shard.response_buffer.borrow_mut();
-    let topics = request.topics.len();
-    let encoder = FetchResponseEncoder::new(header.api, header.correlation, &head, topics, &mut buffer);
+    let encoder = FetchResponseEncoder::new(header.api, header.correlation, &head, answer.topics_len(), &mut buffer);
     let mut encoder = encoder.reusing(connection.responses().take_list());
-    let mut leaders = Vec::new();
-    let mut read = scratch.wanted.drain(..).zip(scratch.reads.drain(..));
-    for topic in request.topics {
-        let count = topic.partitions.len();
-        encoder.topic(topic.topic, count);
-        for (wanted, read) in read.by_ref().take(count) {
-            if let Some(leader) = encode(&mut encoder, &image, &wanted, read) {
+    let mut leaders: Vec<(BrokerId, Endpoint)> = Vec::new();
+    for topic in answer.topics() {
+        encoder.topic(topic.key, topic.reads.len());
+        for place in topic.reads {
+            let read = std::mem::replace(&mut reads[place], Read::Unread);
+            let described = describe(&wanted[place], &read, &image);
+            if let Some(leader) = described.current_leader.and_then(|current| current.leader) {
                 leaders.extend(shard.endpoint(&image, leader, connection.listener()).map(|at| (leader, at)));
+            }
+            match read {
+                Read::Records { batches, .. } => encoder.partition(&described, batches.slices),
+                _ => encoder.partition(&described, []),
             }
         }
     }
@@ -145,44 +188,28 @@ fn encode_all(
         .iter()
         .map(|(node, at)| NodeEndpoint { node: *node, host: &at.host, port: at.port, rack: None })
         .collect();
-    encoder.finish(&endpoints)
+    Ok(encoder.finish(&endpoints))
 }
 
-/// Encodes one partition; returns the leader that the answer names, if another broker leads it.
-fn encode(
-    encoder: &mut FetchResponseEncoder<'_, Slice>,
-    image: &ClusterImage,
-    wanted: &Wanted,
-    read: Read,
-) -> Option<BrokerId> {
+/// What the answer says of a partition, beside its records.
+fn describe(wanted: &Wanted, read: &Read, image: &ClusterImage) -> FetchedPartition<'static> {
     let failed = |code| FetchedPartition::failed(wanted.index, code);
-    let described = |ends: &Ends, error: ErrorCode| FetchedPartition {
+    let with_ends = |ends: &Ends, error: ErrorCode| FetchedPartition {
         high_watermark: Some(ends.high_watermark),
         last_stable_offset: Some(ends.last_stable_offset),
         log_start_offset: Some(ends.log_start_offset),
         ..failed(error)
     };
     match read {
-        Read::Records { ends, batches } => {
-            encoder.partition(&described(&ends, ErrorCode::None), batches.slices);
-            None
-        }
-        Read::Failed { ends: Some(ends), code } => {
-            encoder.partition(&described(&ends, code), []);
-            None
-        }
-        Read::Failed { ends: None, code } => {
-            encoder.partition(&failed(code), []);
-            None
-        }
-        Read::Unread => unreachable!("every partition is read before it is told"),
+        Read::Records { ends, .. } => with_ends(ends, ErrorCode::None),
+        Read::Failed { ends: Some(ends), code } => with_ends(ends, *code),
+        Read::Failed { ends: None, code } => failed(*code),
         Read::Moved => {
             let current = wanted.at.ok().and_then(|at| image.partition(at));
             let current_leader = current
                 .map(|partition| CurrentLeader { leader: partition.leader, epoch: Some(partition.leader_epoch) });
-            let moved = failed(ErrorCode::NotLeaderOrFollower);
-            encoder.partition(&FetchedPartition { current_leader, ..moved }, []);
-            current.and_then(|partition| partition.leader)
+            FetchedPartition { current_leader, ..failed(ErrorCode::NotLeaderOrFollower) }
         }
+        Read::Unread => unreachable!("every partition is read before it is told"),
     }
 }
