@@ -116,6 +116,7 @@ class Broker:
 
     def start(self):
         command = [self.binary, "serve", "--data-dir", str(self.directory / "data"), "--listen", "127.0.0.1:0"]
+        command += ["--admin-listen", "none"]
         with open(self.directory / "broker.log", "ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log)
         lines = queue.Queue()

@@ -5,10 +5,11 @@
 
 use std::io::Write;
 
+use corelane::admin::Admin;
 use corelane::broker::{Broker, ListenerPlan, Ready, StartError};
 use corelane::cli::{self, Exit, ReadyLine, Request};
 use corelane::config::BrokerConfig;
-use corelane::runtime::{real, startup};
+use corelane::runtime::{SocketAddr, real, startup};
 use corelane::types::ShardId;
 
 fn main() -> Exit {
@@ -41,19 +42,31 @@ fn serve(config: BrokerConfig) -> Exit {
     }
     // A single shard may go where there is room.
     let pins = shards > 1 && usize::from(shards) <= cores;
-    let broker = Broker::new(config, plans);
     let core = move |shard: ShardId| startup::core(usize::from(shard.0)).filter(|_| pins);
     let options = move |shard| real::Options { core: core(shard) };
+    let admin_listener = config.admin_listener.clone();
+    let broker = Broker::new(config, plans);
+    let admin = admin_listener.map(|listener| Admin::start(&listener, broker.status().clone()));
+    let admin = match admin.transpose() {
+        Ok(admin) => admin,
+        Err(error) if error.is_bind() => return failed(&error, Exit::Bind),
+        Err(error) => return failed(&error, Exit::System),
+    };
+    let admin_address = admin.as_ref().map(Admin::address);
     let ran = real::run_shards(shards, options, move |shard| {
-        broker.clone().run(shard, |ready| print(&format!("{}\n", ready_line(ready))))
+        broker.clone().run(shard, move |ready| print(&format!("{}\n", ready_line(ready, admin_address))))
     });
-    match ran {
+    let exit = match ran {
         Err(error) => failed(&error, Exit::System),
         Ok(outcomes) => match outcomes.into_iter().find_map(Result::err) {
             Some(error) => failed(&error, exit(&error)),
             None => Exit::Drained,
         },
+    };
+    if let Some(admin) = admin {
+        admin.stop();
     }
+    exit
 }
 
 fn exit(error: &StartError) -> Exit {
@@ -70,14 +83,14 @@ fn failed(error: &dyn std::error::Error, exit: Exit) -> Exit {
     exit
 }
 
-fn ready_line(ready: &Ready) -> ReadyLine {
+fn ready_line(ready: &Ready, admin: Option<SocketAddr>) -> ReadyLine {
     ReadyLine {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         node: ready.node,
         cluster: ready.cluster,
         shards: ready.shards,
         listen: ready.listening.clone(),
-        admin: None,
+        admin,
         partitions: ready.partitions,
         recovered: ready.recovered,
         elapsed: ready.elapsed,

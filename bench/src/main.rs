@@ -6,6 +6,7 @@
 
 mod cost;
 mod load;
+mod recording;
 mod ring_table;
 mod serving;
 
@@ -31,6 +32,8 @@ enum Command {
     RingTable(ring_table::Options),
     /// What produce and fetch cost a broker: ns per byte by stage, and allocations per request.
     Cost(cost::Options),
+    /// What it costs a shard to record one sample of a metric.
+    Recording(recording::Options),
     /// One echo server; started by ring-table.
     #[command(hide = true)]
     EchoServer(ring_table::server::Options),
@@ -46,6 +49,7 @@ fn main() -> std::process::ExitCode {
     let result = match Arguments::parse().command {
         Command::RingTable(options) => ring_table::run(&options),
         Command::Cost(options) => cost::run(&options),
+        Command::Recording(options) => recording::run(&options),
         Command::EchoServer(options) => ring_table::server::run(&options),
         Command::CostBroker(options) => cost::servers::broker(&options),
         Command::CostFloor(options) => cost::servers::floor(&options),

@@ -20,6 +20,7 @@ use super::listeners::ListenerId;
 use super::responses::{Response, Responses};
 use super::router::{self, RequestError};
 use super::shard::Shard;
+use super::timing::Timed;
 use crate::runtime::{Class, Duration, Elapsed, Instant, Slice, SocketAddr, Stream, spawn, timeout};
 use crate::types::Piece;
 
@@ -70,7 +71,7 @@ impl Connection {
             peer: stream.peer_address(),
             stream,
             listener,
-            responses: Responses::default(),
+            responses: Responses::new(),
             working: Cell::new(false),
             draining: Cell::new(false),
             last_request: Cell::new(Instant::now()),
@@ -143,6 +144,7 @@ impl Connection {
         while let Some(frame) = frames.next().await? {
             self.working.set(true);
             self.last_request.set(Instant::now());
+            let timed = Timed::new(&frame, self.last_request.get());
             self.responses.room().await;
             if self.responses.has_failed() {
                 return Ok(());
@@ -150,8 +152,9 @@ impl Connection {
             if !router::overlaps(&frame) {
                 self.responses.all_settled().await;
             }
-            if let Some(response) = router::answer(shard, self, frame).await? {
-                self.responses.push(response);
+            match router::answer(shard, self, frame).await? {
+                Some(response) => self.responses.push(response, timed),
+                None => self.responses.skip(timed),
             }
             self.working.set(false);
             self.end_if_drained();
@@ -229,6 +232,7 @@ async fn settle(
 
 /// Sends `pieces`, `count` answers. `false`, and the connection ends, if that fails or the client does not take them in time.
 async fn send(connection: &Connection, shard: &Shard, pieces: &mut Vec<Piece<Slice>>, count: usize) -> bool {
+    connection.responses.hand_over(count);
     loop {
         // The time is granted for each part, so that a slow client gets long answers too.
         let rest = pieces.split_off(part_len(pieces));

@@ -23,6 +23,8 @@
 //! | `configs` | the configuration in force, and its changes brought to partitions |
 //! | `producer_ids` | ids from durably reserved blocks |
 //! | `topics` | the cluster's image made true on disk |
+//! | `status` | what others may know of the broker while it runs |
+//! | `timing` | how long requests take |
 //! | `upkeep` | retention, checkpoints and the removal of files, in the background |
 
 mod accept;
@@ -59,6 +61,8 @@ mod responses;
 mod router;
 mod shard;
 mod start;
+mod status;
+mod timing;
 mod topics;
 mod upkeep;
 
@@ -76,6 +80,7 @@ use admissions::Admissions;
 pub use data_directory::{DataDirectory, DataDirectoryError};
 pub use listeners::{ListenError, ListenerPlan};
 use mail::BrokerMesh;
+pub use status::{Phase, Status, StuckShard};
 
 /// Why a broker does not start.
 #[derive(Debug, Error)]
@@ -137,6 +142,7 @@ pub struct Broker {
     plans: Arc<Vec<ListenerPlan>>,
     mesh: BrokerMesh,
     admissions: Admissions,
+    status: Arc<Status>,
 }
 
 impl Broker {
@@ -148,12 +154,18 @@ impl Broker {
             plans: Arc::new(plans),
             mesh: mail::mesh(shards),
             admissions: Admissions::new(shards),
+            status: Status::new(),
         }
     }
 
     /// How many shards are to run.
     pub fn shards(&self) -> u16 {
         self.config.shards
+    }
+
+    /// What others may know of it while it runs.
+    pub fn status(&self) -> &Arc<Status> {
+        &self.status
     }
 
     /// Runs `shard` of the broker on the current one until the process is asked to end. Every shard of the broker must be

@@ -4,16 +4,19 @@
 //! for those that are not settled yet, and sends as many at once as are ready. An answer is *settled* when it waits for
 //! nothing any more: a request other than Produce starts when all earlier answers are.
 //!
-//! The queue is bounded: a client that sends without reading is not read from.
+//! The queue is bounded: a client that sends without reading is not read from. Since answers leave in order, their times wait
+//! in a queue of their own.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
-use crate::runtime::Slice;
+use crate::metrics::Recording;
 use crate::runtime::sync::Notify;
+use crate::runtime::{Instant, Slice, metrics};
 use crate::types::{Piece, Pieces};
 
 use super::produce::ProduceAnswer;
+use super::timing::Timed;
 
 /// Answers that a connection may owe at a time. A client that pipelines deeper waits in its own send buffer.
 const ANSWERS_OWED_MAX: usize = 256;
@@ -32,8 +35,10 @@ pub(super) enum Response {
 }
 
 /// The queue of answers between a connection's reader and its writer.
-#[derive(Default)]
 pub(super) struct Responses {
+    metrics: Recording,
+    /// Of every answer that has not been handed over, in order.
+    times: RefCell<VecDeque<Timed>>,
     queue: RefCell<VecDeque<Response>>,
     lists: RefCell<Vec<Vec<Piece<Slice>>>>,
     unsettled: Cell<usize>,
@@ -45,8 +50,30 @@ pub(super) struct Responses {
 }
 
 impl Responses {
-    /// Adds an answer.
-    pub(super) fn push(&self, response: Response) {
+    /// Of a new connection of the current shard.
+    pub(super) fn new() -> Responses {
+        Responses {
+            metrics: metrics(),
+            times: RefCell::default(),
+            queue: RefCell::default(),
+            lists: RefCell::default(),
+            unsettled: Cell::default(),
+            owed: Cell::default(),
+            ended: Cell::default(),
+            failed: Cell::default(),
+            for_writer: Notify::default(),
+            for_reader: Notify::default(),
+        }
+    }
+
+    /// A request has been worked on that gets no answer.
+    pub(super) fn skip(&self, timed: Timed) {
+        timed.end(&self.metrics, Instant::now());
+    }
+
+    /// Adds the answer to the request that `timed` belongs to.
+    pub(super) fn push(&self, response: Response, timed: Timed) {
+        self.times.borrow_mut().push_back(timed);
         if matches!(response, Response::Produced(_)) {
             self.unsettled.set(self.unsettled.get() + 1);
         }
@@ -126,6 +153,14 @@ impl Responses {
     pub(super) fn settled(&self) {
         self.unsettled.set(self.unsettled.get() - 1);
         self.for_reader.notify();
+    }
+
+    /// The next `count` answers are given to the socket now.
+    pub(super) fn hand_over(&self, count: usize) {
+        let now = Instant::now();
+        for timed in self.times.borrow_mut().drain(..count) {
+            timed.end(&self.metrics, now);
+        }
     }
 
     /// `count` answers have left for the client.

@@ -25,10 +25,11 @@ use super::produce::ProduceAnswer;
 use super::produce::lanes::Lanes;
 use crate::config::BrokerConfig;
 use crate::controller::ClusterImage;
+use crate::metrics::Recording;
 use crate::partition::Partition;
 use crate::record::{Decompressors, Recompressor};
-use crate::runtime::random_u64;
 use crate::runtime::sync::Notify;
+use crate::runtime::{metrics, random_u64};
 use crate::storage::Storage;
 use crate::types::{BrokerId, ClusterId, ErrorCode, LeaderEpoch, PartitionId, ShardId, TopicId, TopicPartition};
 use crate::wire::TopicKey;
@@ -63,6 +64,7 @@ pub(super) type TopicPartitions = Vec<Option<Rc<Partition>>>;
 /// The state of one shard.
 pub(super) struct Shard {
     pub(super) data: DataDirectory,
+    pub(super) metrics: Recording,
     pub(super) storage: Rc<Storage>,
     pub(super) post: Post,
     pub(super) admissions: Admissions,
@@ -130,6 +132,7 @@ impl Shard {
             // A copy of its own: shards share no counter that every request touches.
             configs: CurrentConfig::new(Rc::new(BrokerConfig::clone(&config))),
             data: setup.data,
+            metrics: metrics(),
             storage,
             post,
             admissions,
@@ -326,12 +329,14 @@ impl Shard {
         let number = self.next_connection.get();
         self.next_connection.set(number + 1);
         self.connections.borrow_mut().insert(number, connection);
+        self.metrics.connections.add(1);
         number
     }
 
     pub(super) fn disconnected(&self, number: u64) {
         let mut connections = self.connections.borrow_mut();
         connections.remove(&number);
+        self.metrics.connections.subtract(1);
         if connections.is_empty() {
             self.drained.notify();
         }

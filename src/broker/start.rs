@@ -16,7 +16,7 @@ use super::listeners::{BoundListener, ListenerId};
 use super::mail::{self, Answer, Ask, Post};
 use super::owners::Owners;
 use super::shard::{FIRST, Parts, Setup, Shard};
-use super::{Broker, DataDirectory, Ready, StartError, accept, configs, topics, upkeep};
+use super::{Broker, DataDirectory, Phase, Ready, StartError, accept, configs, topics, upkeep};
 use crate::controller::{self, RegisterBroker};
 use crate::partition::storage_options;
 use crate::quorum::{ProposeError, Quorum, Start};
@@ -29,6 +29,7 @@ use crate::types::{BrokerId, Incarnation, ShardId};
 const BEGIN_WITHIN: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(broker: Broker, id: ShardId, ready: impl FnOnce(&Ready)) -> Result<(), StartError> {
+    broker.status.add_this_shard(id);
     let joined = broker.mesh.join(id).map_err(|source| StartError::Mailbox { shard: id, source })?;
     let (post, inbox) = joined;
     if id != FIRST {
@@ -122,6 +123,7 @@ async fn lead(
         }
     }
     info!(frame_bytes_max = shard.limits().frame_bytes_max, shards = broker.shards(), "serving");
+    broker.status.enter(Phase::Serving);
     ready(&Ready {
         node: shard.node(),
         cluster: shard.cluster(),
@@ -132,6 +134,7 @@ async fn lead(
         elapsed: Instant::now().since(begun),
     });
     terminated().await;
+    broker.status.enter(Phase::Draining);
     stop(&shard).await;
     Ok(())
 }

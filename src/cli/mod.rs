@@ -59,6 +59,9 @@ pub struct ServeArguments {
     /// The shards, each with a part of the partitions (shards; one for each core)
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     shards: Option<String>,
+    /// The address for metrics and health over HTTP, or none (admin.listener; 127.0.0.1:9644)
+    #[arg(long, value_name = "HOST:PORT")]
+    admin_listen: Option<String>,
     /// The id of this broker in its cluster (node.id; 1)
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     node_id: Option<String>,
@@ -129,6 +132,7 @@ impl ServeArguments {
             ("--data-dir", &keys::LOG_DIRS, &self.data_dir),
             ("--listen", &keys::LISTENERS, &self.listen),
             ("--advertise", &keys::ADVERTISED_LISTENERS, &self.advertise),
+            ("--admin-listen", &keys::ADMIN_LISTENER, &self.admin_listen),
             ("--node-id", &keys::NODE_ID, &self.node_id),
             ("--shards", &keys::SHARDS, &self.shards),
         ] {

@@ -33,8 +33,7 @@ fn no_subcommand_is_serve() {
 #[test]
 fn what_does_not_work_yet_is_no_option() {
     for arguments in [
-        &["serve", "--admin-listen", "localhost:1"][..],
-        &["serve", "--controllers", "1@localhost:1"],
+        &["serve", "--controllers", "1@localhost:1"][..],
         &["check"],
         &["serve", "--node-id"],
         &["serve", "--set", "node.id"],
@@ -53,7 +52,9 @@ fn help_and_version_are_printed() {
         other => panic!("{arguments:?}: {other:?}"),
     };
     assert_eq!(printed(&["version"]), format!("corelane {}\n", env!("CARGO_PKG_VERSION")));
-    for option in ["--config", "--set", "--data-dir", "--listen", "--advertise", "--node-id", "--shards"] {
+    for option in
+        ["--config", "--set", "--data-dir", "--listen", "--advertise", "--admin-listen", "--node-id", "--shards"]
+    {
         assert!(printed(&["serve", "--help"]).contains(option), "{option}");
     }
 }
@@ -71,8 +72,9 @@ fn a_flag_wins_over_set_and_set_over_the_file() {
 
 #[test]
 fn every_flag_reaches_its_key() {
-    let config =
-        load(&["--data-dir", "/d", "--listen", ":0", "--advertise", "a.lan:7", "--node-id", "9"]).expect("valid");
+    let places = ["--data-dir", "/d", "--listen", ":0", "--advertise", "a.lan:7", "--admin-listen", "none"];
+    let config = load(&[&places[..], &["--node-id", "9"]].concat()).expect("valid");
+    assert_eq!(config.admin_listener, None);
     assert_eq!(config.data_dir, PathBuf::from("/d"));
     assert_eq!(config.node_id.value(), 9);
     assert_eq!(config.listeners[0].port, 0);

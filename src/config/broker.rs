@@ -12,7 +12,7 @@ use super::dynamic::DynamicSettings;
 use super::entry::ConfigEntry;
 use super::key::{Key, Value};
 use super::keys;
-use super::listener::Listener;
+use super::listener::{AdminListener, Listener};
 use super::settings::{ConfigError, Settings, Source};
 use super::topic::{TopicConfig, TopicSettings};
 use crate::types::BrokerId;
@@ -55,6 +55,8 @@ pub struct BrokerConfig {
     pub node_id: BrokerId,
     /// Where it listens, at least one (`listeners`, `advertised.listeners`).
     pub listeners: Vec<Listener>,
+    /// Where metrics and health are served (`admin.listener`); absent where they are not.
+    pub admin_listener: Option<AdminListener>,
     /// The data directory (`log.dirs`).
     pub data_dir: PathBuf,
     /// Shards, each with a part of the partitions (`shards`).
@@ -110,6 +112,7 @@ impl BrokerConfig {
         let config = BrokerConfig {
             node_id: i32::try_from(read.number(&keys::NODE_ID)).ok().and_then(BrokerId::new).expect("in its range"),
             listeners: read.listeners()?,
+            admin_listener: read.admin_listener()?,
             data_dir: read.data_dir()?,
             shards,
             memory_bytes: read.memory_bytes(shards, memory_bytes_default)?,
@@ -265,6 +268,14 @@ impl Reader<'_> {
             .map_err(|error| ConfigError::Unusable { name: keys::LISTENERS.name, reason: error.to_string() })
     }
 
+    fn admin_listener(&self) -> Result<Option<AdminListener>, ConfigError> {
+        let unusable = |reason| ConfigError::Unusable { name: keys::ADMIN_LISTENER.name, reason };
+        match self.list(&keys::ADMIN_LISTENER).expect("the key has a default").as_slice() {
+            [one] => AdminListener::parse(one).map_err(|error| unusable(error.to_string())),
+            several => Err(unusable(format!("names one address, not {}", several.len()))),
+        }
+    }
+
     fn data_dir(&self) -> Result<PathBuf, ConfigError> {
         let directories = self.list(&keys::LOG_DIRS).expect("the key has a default");
         match directories.as_slice() {
@@ -312,6 +323,8 @@ mod tests {
         assert_eq!(config.node_id.value(), 1);
         assert_eq!((config.listeners.len(), config.listeners[0].port), (1, 9092));
         assert_eq!(config.listeners[0].host, BindHost::Localhost);
+        let admin = config.admin_listener.expect("on by default");
+        assert_eq!((admin.host, admin.port), (BindHost::Address(core::net::Ipv4Addr::LOCALHOST.into()), 9644));
         assert_eq!(config.data_dir, PathBuf::from("./data"));
         assert_eq!((config.memory_bytes, config.auto_create_topics, config.partitions_default.get()), (GIB, true, 1));
         assert_eq!((config.log_format, config.log_level), (LogFormat::Text, LogLevel::Info));
@@ -337,6 +350,8 @@ mod tests {
     fn values_that_cannot_be_used_are_refused() {
         let message = |pairs: &[(&str, &str)], shards| with(pairs, shards).expect_err("refused").to_string();
         assert!(message(&[("log.dirs", "a,b")], 1).contains("names one directory, not 2"));
+        assert!(message(&[("admin.listener", "a:1,b:2")], 1).contains("names one address, not 2"));
+        assert!(message(&[("admin.listener", "9644")], 1).contains("'9644' is not host:port"));
         assert!(message(&[("listeners", "0.0.0.0:9092")], 1).contains("set advertised.listeners"));
         assert!(message(&[("memory.bytes", "67108864")], 2).contains("2 shards need at least 134217728"));
         assert!(message(&[("memory.bytes", "67108863")], 1).contains("ranges from 67108864"));

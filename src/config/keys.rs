@@ -44,6 +44,10 @@ keys! {
     /// The addresses that clients are told, one for each of `listeners` in the same order. Not set: those of `listeners`.
     ADVERTISED_LISTENERS = { name: "advertised.listeners", kind: Kind::List };
 
+    /// Where metrics and health are served over HTTP, `host:port`; port 0 takes a free one, `none` serves them nowhere. There
+    /// is no access control: whoever reaches the address may read them.
+    ADMIN_LISTENER = { name: "admin.listener", kind: Kind::List, default: Some("127.0.0.1:9644") };
+
     /// The data directory. Exactly one: partitions are spread over shards, not over directories.
     LOG_DIRS = { name: "log.dirs", kind: Kind::List, default: Some("./data") };
 

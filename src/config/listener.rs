@@ -1,7 +1,8 @@
 //! Listeners: where the broker binds, and what it tells clients to connect to.
 //!
 //! An entry is `host:port` or `PLAINTEXT://host:port`, an IPv6 address in brackets. Names are not looked up here. The
-//! n-th advertised address belongs to the n-th listener, so a client is told the address it can reach.
+//! n-th advertised address belongs to the n-th listener, so a client is told the address it can reach. The admin listener is
+//! one such place, for HTTP, which nobody is told of.
 //! Source: Kafka's `listeners` and `advertised.listeners` (without `listener.security.protocol.map`).
 
 use core::net::{IpAddr, Ipv6Addr};
@@ -45,6 +46,12 @@ pub enum ListenerError {
     /// Not `host:port`.
     #[error("'{entry}' is not host:port or PLAINTEXT://host:port (an IPv6 address in brackets)")]
     Form {
+        /// The entry.
+        entry: String,
+    },
+    /// Neither `host:port` nor `none`.
+    #[error("'{entry}' is not host:port (an IPv6 address in brackets) or none")]
+    AdminForm {
         /// The entry.
         entry: String,
     },
@@ -102,6 +109,30 @@ impl Listener {
             parsed.push(Listener { host, port, advertised });
         }
         Ok(parsed)
+    }
+}
+
+/// Where metrics and health are served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminListener {
+    /// What to bind.
+    pub host: BindHost,
+    /// The port to bind; 0 takes a free one.
+    pub port: u16,
+}
+
+impl AdminListener {
+    /// Reads `host:port`; `none` is no listener.
+    pub fn parse(entry: &str) -> Result<Option<AdminListener>, ListenerError> {
+        if entry == "none" {
+            return Ok(None);
+        }
+        let form = || ListenerError::AdminForm { entry: entry.to_owned() };
+        if entry.contains("://") {
+            return Err(form());
+        }
+        let (host, port) = host_and_port(entry).map_err(|_| form())?;
+        Ok(Some(AdminListener { host: bind_host(host), port }))
     }
 }
 
@@ -185,6 +216,18 @@ mod tests {
         assert!(matches!(parse("a:1,b:2", Some("a:1")), Err(ListenerError::Count { listeners: 2, advertised: 1 })));
         assert!(matches!(parse("a:1,a:1", None), Err(ListenerError::Twice { .. })));
         assert!(parse("a:0,a:0", None).is_ok());
+    }
+
+    #[test]
+    fn the_admin_listener_is_one_address_or_none() {
+        let parsed = |entry: &str| AdminListener::parse(entry).map(|found| found.map(|at| (at.host, at.port)));
+        assert_eq!(parsed("none"), Ok(None));
+        assert_eq!(parsed("127.0.0.1:0"), Ok(Some((BindHost::Address(Ipv4Addr::LOCALHOST.into()), 0))));
+        assert_eq!(parsed("[::1]:9644"), Ok(Some((BindHost::Address(Ipv6Addr::LOCALHOST.into()), 9644))));
+        assert_eq!(parsed(":9644"), Ok(Some((BindHost::Every, 9644))));
+        for entry in ["None", "9644", "a:", "http://a:1", "PLAINTEXT://a:1", "a:1:2"] {
+            assert_eq!(parsed(entry), Err(ListenerError::AdminForm { entry: entry.to_owned() }));
+        }
     }
 
     #[test]

@@ -22,6 +22,6 @@ pub use broker::{BrokerConfig, LogFormat, LogLevel, memory_bytes_default};
 pub use dynamic::{DynamicSettings, Level};
 pub use entry::ConfigEntry;
 pub use key::{Change, Key, Kind, Unit, Value, ValueError, Width};
-pub use listener::{Advertised, BindHost, Listener, ListenerError};
+pub use listener::{AdminListener, Advertised, BindHost, Listener, ListenerError};
 pub use settings::{ConfigError, Origin, Settings, Source, Synonym, split_assignment};
 pub use topic::{CompressionType, FlushPolicy, TimestampType, TopicConfig};

@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::{real, sim};
+use crate::metrics::{Recording, ShardMetrics};
 
 /// The world behind the facade's types.
 #[derive(Clone)]
@@ -29,6 +30,23 @@ pub(super) fn replace(backend: Option<Backend>) -> Option<Backend> {
 /// Outside a shard: a bug of the caller, since only tasks of a shard may use the runtime.
 pub(super) fn current() -> Backend {
     CURRENT.with(|current| current.borrow().clone()).expect("the runtime is used by tasks of a shard only")
+}
+
+/// Where the current shard records what it measures.
+pub fn metrics() -> Recording {
+    match current() {
+        Backend::Real(shard) => shard.metrics().clone(),
+        Backend::Sim(shard) => shard.metrics().clone(),
+    }
+}
+
+/// Records something of the current shard, at the cost of a look at the thread's own memory.
+pub(super) fn record(record: impl FnOnce(&ShardMetrics)) {
+    CURRENT.with(|current| match &*current.borrow() {
+        Some(Backend::Real(shard)) => record(shard.metrics()),
+        Some(Backend::Sim(shard)) => record(shard.metrics()),
+        None => unreachable!("the runtime is used by tasks of a shard only"),
+    });
 }
 
 /// 64 random bits; in the simulator drawn from the seed.

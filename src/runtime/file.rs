@@ -7,7 +7,7 @@
 use std::io;
 use std::path::Path;
 
-use super::context::{Backend, current};
+use super::context::{Backend, current, record};
 use super::memory::{Buffer, Slice};
 use super::{real, sim};
 use crate::types::limits::BLOCK_BYTES;
@@ -83,10 +83,15 @@ impl File {
     ) -> (io::Result<()>, Vec<Slice>) {
         assert!(position.is_multiple_of(BLOCK_BYTES as u64));
         debug_assert!(pieces.iter().all(|piece| piece.is_aligned()));
-        match &self.handle {
+        let bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let (written, pieces) = match &self.handle {
             Handle::Real(file) => file.write_at(position, pieces, durability).await,
             Handle::Sim(file) => file.write_at(position, pieces, durability).await,
+        };
+        if written.is_ok() {
+            record(|metrics| metrics.device_written_bytes.add(bytes as u64));
         }
+        (written, pieces)
     }
 
     /// Makes everything durable that was written to this file, and its length (fsync(2)).

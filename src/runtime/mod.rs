@@ -9,6 +9,8 @@
 //! - [`sim`]: many shards of many nodes on one thread, driven by a seeded heap of events, with a disk and a network that
 //!   fail as the fault model says.
 //!
+//! Beside the shards there may be a [`side`] thread, for what blocks or brings an event loop of its own.
+//!
 //! What this module does not do: it knows nothing of records, logs or Kafka.
 
 mod clock;
@@ -18,16 +20,19 @@ mod file;
 pub mod mailbox;
 mod memory;
 mod network;
+mod pulse;
 pub mod real;
+pub mod side;
 pub mod sim;
 pub mod startup;
 pub mod sync;
 mod task;
 
 pub use clock::{Elapsed, Instant, sleep, sleep_until, timeout, wall_clock};
-pub use context::{random_u64, random_u128, terminated};
+pub use context::{metrics, random_u64, random_u128, terminated};
 pub use core::time::Duration;
 pub use file::{Durability, File, OpenMode};
 pub use memory::{Buffer, Slice};
 pub use network::{DetachedStream, IpAddr, Listener, SocketAddr, Stream, can_connect, connect};
+pub use pulse::{Pulse, pulse};
 pub use task::{Class, Task, spawn, yield_now};

@@ -6,9 +6,10 @@
 use std::io;
 pub use std::net::{IpAddr, SocketAddr};
 
-use super::context::{Backend, current};
+use super::context::{Backend, current, record};
 use super::memory::{Buffer, Slice};
 use super::{real, sim};
+use crate::metrics::SendKind;
 use crate::types::Piece;
 
 enum ListenerHandle {
@@ -163,10 +164,15 @@ impl Stream {
     /// Sends the pieces one after the other, all of them or an error, without copying shared ones. Gives the list back,
     /// emptied, for the next send.
     pub async fn send(&self, pieces: Vec<Piece<Slice>>) -> (io::Result<()>, Vec<Piece<Slice>>) {
-        match &self.handle {
+        let bytes: usize = pieces.iter().map(|piece| piece.as_ref().len()).sum();
+        let (sent, pieces) = match &self.handle {
             StreamHandle::Real(stream) => stream.send(pieces).await,
             StreamHandle::Sim(stream) => stream.send(pieces).await,
+        };
+        if sent.is_ok() {
+            record(|metrics| metrics.send_bytes.at(SendKind::Sent).add(bytes as u64));
         }
+        (sent, pieces)
     }
 
     /// Ends both directions: what waits on this stream returns (shutdown(2)).

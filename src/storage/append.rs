@@ -13,7 +13,6 @@ use super::index::IndexedBatch;
 use super::log::{Inner, Log, Phase, State};
 use super::producers::{AcceptedBatch, ProducerBatch, Verdict};
 use super::segment::{Age, LogPoint, Segment, position_u32};
-use super::shard::count;
 use super::tail::{CHUNK_BYTES_MIN, ChunkBytes, TailBatch};
 use crate::record::{HEADER_BYTES, ProducedBatch, Stamp, StampTime};
 use crate::runtime::{Instant, wall_clock};
@@ -83,7 +82,7 @@ impl Log {
             if placement.rolls {
                 inner.storage.charge_chunk(CHUNK_BYTES_MIN, inner);
                 state.roll(leader_epoch, wall_clock());
-                count(&inner.storage.counters().rolls, 1);
+                inner.storage.metrics().rolls.add(1);
             }
             let appended = accept(inner, &mut state, batch, leader_epoch, chunk_bytes, now);
             inner.note_growth(&state);
@@ -161,6 +160,8 @@ fn accept(
     let end = offset.plus(u64::from(batch.record_count()));
     state.accepted = LogPoint { sequence, position: position + u64::from(bytes), offset: end };
     state.appended_bytes += u64::from(bytes);
+    state.uncommitted.push_back((end, now));
+    inner.storage.metrics().produce_bytes.add(u64::from(bytes));
     state.check();
     Appended {
         base_offset: offset,

@@ -17,7 +17,6 @@ use super::format::{checkpoint_path, seal_path, segment_path};
 use super::log::{Inner, Log, Phase, State};
 use super::seal::{Seal, SegmentIdentity};
 use super::segment::{LogPoint, Segment, position_u32};
-use super::shard::count;
 use crate::runtime::{Buffer, Durability, File, Instant, OpenMode, directory};
 use crate::types::limits::BLOCK_BYTES;
 
@@ -119,7 +118,7 @@ impl Inner {
         if !named {
             sync_names(&self.directory).await?;
         }
-        count(&self.storage.counters().checkpoints, 1);
+        self.storage.metrics().checkpoints.add(1);
         let mut state = self.state.borrow_mut();
         let last = &mut state.checkpoint;
         last.generation = checkpoint.generation;
@@ -269,7 +268,9 @@ impl Log {
         let closed = self.drain().await;
         let writer = {
             let mut state = inner.state.borrow_mut();
-            state.phase = Phase::Closed;
+            if let Phase::Failed(_) = std::mem::replace(&mut state.phase, Phase::Closed) {
+                inner.storage.metrics().failed_logs.subtract(1);
+            }
             state.waiters.clear();
             state.writer.take()
         };

@@ -31,9 +31,13 @@ use super::segment::{LogPoint, Segment};
 use super::shard::Storage;
 use super::space::Space;
 use super::tail::{Release, Tail};
+use crate::metrics::Histogram;
 use crate::runtime::sync::{Notify, Sender, oneshot};
 use crate::runtime::{File, Instant, Task};
 use crate::types::{LeaderEpoch, Offset, TopicPartition};
+
+/// Batches in flight that an idle log keeps room for: 24 bytes each.
+const UNCOMMITTED_KEPT: usize = 256;
 
 /// Something that happened to a log, told to its observer as it happens.
 #[derive(Clone, Debug)]
@@ -131,6 +135,8 @@ pub(super) struct State {
     pub committed: Offset,
     /// What the observer was told of it.
     pub announced: LogPoint,
+    /// The ends of the batches that are accepted and not committed, oldest first, and when each was accepted.
+    pub uncommitted: VecDeque<(Offset, Instant)>,
     /// The file of the segment of `written`; `None` until the first write after the segment was begun.
     pub file: Option<File>,
     pub header: HeaderState,
@@ -175,6 +181,20 @@ impl State {
     pub(super) fn check(&self) {
         assert!(self.durable <= self.written && self.written <= self.accepted, "the ends of a log are in order");
         assert!(self.log_start <= self.accepted.offset && self.committed <= self.accepted.offset);
+    }
+
+    /// Takes the times of the batches that are committed now.
+    fn time_appends(&mut self, times: &Histogram) {
+        if self.uncommitted.front().is_none_or(|(end, _)| *end > self.committed) {
+            return;
+        }
+        let now = Instant::now();
+        while let Some((_, accepted)) = self.uncommitted.pop_front_if(|(end, _)| *end <= self.committed) {
+            times.record(now.since(accepted));
+        }
+        if self.uncommitted.is_empty() {
+            self.uncommitted.shrink_to(UNCOMMITTED_KEPT);
+        }
     }
 
     /// Bytes of batches from one point to a later one; what was retired in between does not count.
@@ -276,6 +296,7 @@ impl Inner {
             let end = if state.caching { state.written } else { durable };
             let end = if planted::is_planted(Bug::AckBeforeDurable) { state.accepted } else { end };
             state.committed = state.committed.max(end.offset);
+            state.time_appends(&self.storage.metrics().appends);
             if !state.waiters.is_empty() {
                 reached.extend(state.waiters.extract_if(.., |waiter| waiter.point <= durable));
             }
@@ -492,8 +513,7 @@ impl Log {
         }
         state.phase = Phase::Recovering;
         drop(state);
-        let failed = &self.0.storage.counters().failed_logs;
-        failed.set(failed.get() - 1);
+        self.0.storage.metrics().failed_logs.subtract(1);
         self.0.work.notify();
     }
 }

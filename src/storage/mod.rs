@@ -64,4 +64,4 @@ pub use lookup::TimedOffset;
 pub use options::{LogOptions, StorageOptions};
 pub use read::{Batches, ReadLimits, Slices};
 pub use recovery::{RecoveryCase, RecoveryReport};
-pub use shard::{Counters, Storage};
+pub use shard::Storage;

@@ -20,7 +20,6 @@ use super::log::{HeaderState, Inner, Log, Phase, State};
 use super::recovery::producer_limits;
 use super::seal::Seal;
 use super::segment::{LogPoint, Segment, SegmentReader, position_u32};
-use super::shard::count;
 use crate::record::{RecordBatch, UncheckedBatch};
 use crate::runtime::{File, OpenMode, Slice, directory};
 use crate::types::Offset;
@@ -325,7 +324,7 @@ impl Inner {
     pub(super) fn report(&self, corruption: &Corruption) {
         let Corruption { file, position, expected, found } = corruption;
         tracing::error!(file = %file.display(), position, expected, found, "corruption");
-        count(&self.storage.counters().corruptions, 1);
+        self.storage.metrics().corruptions.add(1);
     }
 }
 

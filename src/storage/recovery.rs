@@ -33,7 +33,7 @@ use super::log::{CheckpointState, HeaderState, Inner, Phase, State};
 use super::options::LogOptions;
 use super::producers::{ProducerLimits, ProducerStates};
 use super::segment::{Age, LogPoint, Segment, position_u32};
-use super::shard::{Storage, count};
+use super::shard::Storage;
 use super::space::Space;
 use super::tail::Tail;
 use crate::runtime::{Buffer, Class, File, Instant, OpenMode, directory, spawn, wall_clock};
@@ -113,7 +113,7 @@ pub(super) async fn open(
         if let OpenError::Corrupt { case, corruption } = error {
             let Corruption { file, position, expected, found } = corruption;
             tracing::error!(%case, file = %file.display(), position, expected, found, "corruption, the log stays offline");
-            count(&storage.counters().corruptions, 1);
+            storage.metrics().corruptions.add(1);
         }
     })?;
     Ok((inner, recovery.report))
@@ -442,6 +442,7 @@ impl Recovery<'_> {
             durable: point,
             committed: point.offset,
             announced: point,
+            uncommitted: VecDeque::new(),
             header: if file.is_some() { HeaderState::Durable } else { HeaderState::Due },
             file,
             header_wanted: false,

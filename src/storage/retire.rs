@@ -13,7 +13,6 @@ use super::format::{seal_path, segment_path};
 use super::log::{Inner, Log, LogEvent, Phase, State};
 use super::retention::{RetainedLog, RetentionDecision, RetentionLimits, SegmentAge, decide};
 use super::segment::Segment;
-use super::shard::count;
 use super::tail::CHUNK_BYTES_MIN;
 use crate::runtime::{Duration, File, OpenMode, directory, sleep};
 use crate::types::{LeaderEpoch, Offset, Timestamp};
@@ -118,7 +117,7 @@ impl Inner {
             let epoch = state.epochs.latest().map_or(LeaderEpoch::ZERO, |latest| latest.epoch);
             state.roll(epoch, now);
             state.header_wanted = true;
-            count(&self.storage.counters().rolls, 1);
+            self.storage.metrics().rolls.add(1);
             self.note_growth(&state);
             state.accepted
         };
@@ -172,7 +171,7 @@ impl Inner {
             tracing::warn!(%failure, "a segment below the log start was not removed; the next open removes it");
             return;
         }
-        count(&self.storage.counters().segments_removed, 1);
+        self.storage.metrics().segments_removed.add(1);
     }
 
     async fn unlink(&self, sequence: u64, bytes: u64) -> Result<(), IoFailure> {

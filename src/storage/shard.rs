@@ -1,5 +1,5 @@
 //! What the logs of one shard share: the budget of append buffers, the pace of zeroing, the flush timer, the watch on free
-//! space, descriptors of sealed segments, counters.
+//! space, descriptors of sealed segments, metrics.
 //!
 //! One [`Storage`] per shard, held by an `Rc`; everything hangs off it and nothing is process-wide. It knows its logs weakly,
 //! so that dropping a log's last handle is enough to forget it. One flush task runs while written bytes wait for their
@@ -18,47 +18,15 @@ use super::options::StorageOptions;
 use super::retention::RetentionClock;
 use super::space::{Pace, ZERO_PIECE_BYTES};
 use super::tail::Release;
+use crate::metrics::{Budget, Recording};
 use crate::record::Decompressors;
 use crate::runtime::sync::{Sender, oneshot};
-use crate::runtime::{Buffer, Class, Duration, Instant, Slice, directory, sleep_until, spawn, wall_clock};
+use crate::runtime::{Buffer, Class, Duration, Instant, Slice, directory, metrics, sleep_until, spawn, wall_clock};
 use crate::types::Timestamp;
 use crate::types::limits::BLOCK_BYTES;
 
 /// Accuracy of the flush timer. While bytes wait for their flush, the shard wakes this often at most.
 const FLUSH_TICK: Duration = Duration::from_millis(10);
-
-/// What the storage of a shard counts, from its start.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Writes of batches that were carried out.
-    pub commits: Cell<u64>,
-    /// Bytes of those writes, zero tails and rewritten blocks included.
-    pub commit_bytes: Cell<u64>,
-    /// Of those writes, small ones that had to extend their file.
-    pub unprepared_commits: Cell<u64>,
-    /// Syncs of segments.
-    pub syncs: Cell<u64>,
-    /// Bytes that were zeroed ahead of appends.
-    pub prewritten_bytes: Cell<u64>,
-    /// Segments that were begun.
-    pub rolls: Cell<u64>,
-    /// Of those, segments whose space had to be prepared while batches waited.
-    pub unprepared_rolls: Cell<u64>,
-    /// Segments that were removed.
-    pub segments_removed: Cell<u64>,
-    /// Checkpoints that were written.
-    pub checkpoints: Cell<u64>,
-    /// Damaged batches that were met, by reads and by recovery.
-    pub corruptions: Cell<u64>,
-    /// Failures of a write or sync.
-    pub failures: Cell<u64>,
-    /// Logs that are closed by a failure now.
-    pub failed_logs: Cell<u64>,
-}
-
-pub(super) fn count(counter: &Cell<u64>, by: u64) {
-    counter.set(counter.get() + by);
-}
 
 /// The storage of a shard.
 pub struct Storage {
@@ -81,7 +49,7 @@ pub struct Storage {
     /// Those whose append met full buffers.
     waiting_for_room: RefCell<Vec<Sender<()>>>,
     log_count: Cell<u64>,
-    counters: Counters,
+    metrics: Recording,
 }
 
 impl Storage {
@@ -105,14 +73,14 @@ impl Storage {
             disk_full: Cell::new(false),
             waiting_for_room: RefCell::default(),
             log_count: Cell::new(0),
-            counters: Counters::default(),
+            metrics: metrics(),
             options,
         })
     }
 
-    /// What was counted so far.
-    pub fn counters(&self) -> &Counters {
-        &self.counters
+    /// What the shard measures, of its storage and else.
+    pub fn metrics(&self) -> &Recording {
+        &self.metrics
     }
 
     /// Bytes of memory in append buffers now.
@@ -170,7 +138,7 @@ impl Storage {
 
     /// Charges `bytes` of append buffers, whatever the budget says: what a log cannot do without.
     pub(super) fn charge_tail(&self, bytes: usize) {
-        self.tail_bytes.set(self.tail_bytes.get() + bytes);
+        self.set_tail_bytes(self.tail_bytes.get() + bytes);
     }
 
     /// As [`Storage::charge_tail`], for a chunk of `log` that may be released some day.
@@ -181,7 +149,12 @@ impl Storage {
 
     /// Gives `bytes` of append buffers back.
     pub(super) fn release_tail(&self, bytes: usize) {
-        self.tail_bytes.set(self.tail_bytes.get().checked_sub(bytes).expect("what was charged"));
+        self.set_tail_bytes(self.tail_bytes.get().checked_sub(bytes).expect("what was charged"));
+    }
+
+    fn set_tail_bytes(&self, bytes: usize) {
+        self.tail_bytes.set(bytes);
+        self.metrics.memory_bytes.at(Budget::Append).set(bytes as u64);
     }
 
     /// Charges `bytes` of append buffers for a chunk of `log`; durable chunks of any log make room, oldest first.

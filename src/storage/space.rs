@@ -16,7 +16,7 @@ use super::commit::LARGE_COMMIT_BYTES;
 use super::error::IoFailure;
 use super::format::{FIRST_BATCH_AT, fresh_path, segment_path};
 use super::log::{HeaderState, Inner, Phase, State};
-use super::shard::{Storage, count};
+use super::shard::Storage;
 use crate::runtime::{Class, Durability, Duration, File, Instant, OpenMode, directory, sleep_until, spawn};
 use crate::types::limits::BLOCK_BYTES;
 
@@ -197,7 +197,7 @@ impl Inner {
             position += bytes;
         }
         self.sync_file(file, sequence).await?;
-        count(&self.storage.counters().prewritten_bytes, to - from);
+        self.storage.metrics().prewritten_bytes.add(to - from);
         Ok(to)
     }
 
@@ -228,7 +228,7 @@ impl Inner {
         if let Some(ready) = ready.filter(|ready| ready.sequence == sequence) {
             return Ok(ready);
         }
-        count(&self.storage.counters().unprepared_rolls, 1);
+        self.storage.metrics().unprepared_rolls.add(1);
         self.prepare(sequence, STEP_BYTES_MIN, false).await
     }
 
@@ -281,7 +281,7 @@ impl Inner {
         file.sync().await.map_err(failed("sync"))?;
         directory::rename(&fresh, &path).await.map_err(failed("rename"))?;
         directory::sync(&self.directory).await.map_err(|error| IoFailure::new("sync", &self.directory, error))?;
-        count(&self.storage.counters().prewritten_bytes, end);
+        self.storage.metrics().prewritten_bytes.add(end);
         Ok(ReadySegment { sequence, file, prewritten_end: end })
     }
 }

@@ -17,7 +17,7 @@ use super::error::IoFailure;
 use super::format::{FIRST_BATCH_AT, WRITE_OVERHEAD_BYTES, segment_path};
 use super::log::{HeaderState, Inner, LogEvent, Phase, State};
 use super::segment::LogPoint;
-use super::shard::{Storage, count};
+use super::shard::Storage;
 use crate::runtime::{Buffer, Class, Duration, File, Instant, OpenMode, Slice, sleep, spawn};
 use crate::types::limits::{BLOCK_BYTES, ZERO_TAIL_BYTES};
 
@@ -126,9 +126,9 @@ impl Inner {
         *pieces = emptied;
         pieces.clear();
         written.map_err(|error| IoFailure::new("write", path(), error))?;
-        let counters = self.storage.counters();
-        count(&counters.commits, 1);
-        count(&counters.commit_bytes, bytes as u64);
+        let metrics = self.storage.metrics();
+        metrics.commits.add(1);
+        metrics.commit_bytes.add(bytes as u64);
         if plan.sync_after {
             self.sync_file(&file, end.sequence).await?;
         }
@@ -143,7 +143,7 @@ impl Inner {
         let state = &mut *guard;
         if to > state.space.prewritten_end {
             if to - state.space.prewritten_end < super::commit::LARGE_COMMIT_BYTES {
-                count(&self.storage.counters().unprepared_commits, 1);
+                self.storage.metrics().unprepared_commits.add(1);
             }
             state.space.prewritten_end = to;
         }
@@ -176,7 +176,7 @@ impl Inner {
             }
             state.era
         };
-        count(&self.storage.counters().syncs, 1);
+        self.storage.metrics().syncs.add(1);
         let synced = file.sync().await;
         synced.map_err(|error| {
             let failure = IoFailure::new("sync", segment_path(&self.directory, sequence), error);
@@ -303,7 +303,7 @@ impl Inner {
                 return;
             }
         }
-        count(&self.storage.counters().failures, 1);
+        self.storage.metrics().failures.add(1);
         let closed = {
             let mut state = self.state.borrow_mut();
             if matches!(state.phase, Phase::Failed(_) | Phase::Closed) {
@@ -326,7 +326,7 @@ impl Inner {
         };
         self.storage.call_for_room();
         if closed {
-            count(&self.storage.counters().failed_logs, 1);
+            self.storage.metrics().failed_logs.add(1);
             self.tell(LogEvent::Failed(failure));
         } else {
             tracing::error!(log = %self.directory.display(), %failure, "writing again what is not durable");

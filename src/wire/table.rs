@@ -35,7 +35,8 @@ macro_rules! apis {
                 }
             }
 
-            const fn from_code(code: i16) -> Option<ApiKey> {
+            /// The API with this number on the wire.
+            pub const fn from_code(code: i16) -> Option<ApiKey> {
                 match code {
                     $($key => Some(ApiKey::$name),)+
                     _ => None,

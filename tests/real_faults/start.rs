@@ -55,6 +55,7 @@ fn start_limited(data_dir: &Path, kib: u64, user: Option<u32>) -> Outcome {
     let mut command = Command::new("sh");
     command.arg("-c").arg(format!(r#"ulimit -l {kib} && exec "$0" "$@""#)).arg(env!("CARGO_BIN_EXE_corelane"));
     command.arg("serve").arg("--data-dir").arg(data_dir).arg("--listen").arg("127.0.0.1:0");
+    command.arg("--admin-listen").arg("none");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     if let Some(user) = user {
         command.uid(user).gid(user);

@@ -81,21 +81,28 @@ pub(crate) struct BrokerOptions {
     data_dir: PathBuf,
     listen: String,
     directory: Option<PathBuf>,
+    admin_listen: String,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
 }
 
 impl BrokerOptions {
-    /// On `data_dir`, on a free port of 127.0.0.1, with the defaults for everything else.
+    /// On `data_dir`, on a free port of 127.0.0.1, without admin server, with the defaults for everything else.
     pub(crate) fn new(data_dir: &Path) -> BrokerOptions {
-        let listen = "127.0.0.1:0".to_owned();
         BrokerOptions {
             data_dir: data_dir.to_owned(),
-            listen,
+            listen: "127.0.0.1:0".to_owned(),
+            admin_listen: "none".to_owned(),
             directory: None,
             arguments: Vec::new(),
             environment: Vec::new(),
         }
+    }
+
+    /// With an admin server at this address; port 0 takes a free one.
+    pub(crate) fn admin(mut self, address: &str) -> BrokerOptions {
+        address.clone_into(&mut self.admin_listen);
+        self
     }
 
     /// On this port instead, so that a broker that comes back is found where it was. See [`fixed_port`].
@@ -140,6 +147,7 @@ impl BrokerOptions {
     pub(crate) fn spawn(&self) -> Starting {
         let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
         command.arg("serve").arg("--data-dir").arg(&self.data_dir).arg("--listen").arg(&self.listen);
+        command.arg("--admin-listen").arg(&self.admin_listen);
         command.args(&self.arguments).envs(self.environment.iter().cloned());
         command.current_dir(self.directory.as_deref().unwrap_or(Path::new(".")));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

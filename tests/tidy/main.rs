@@ -120,6 +120,16 @@ fn check_doors(source: &Source) -> Vec<Violation> {
     violations
 }
 
+/// The HTTP library and its event loop stay in `admin`: a shard has an executor of its own.
+fn check_event_loop(source: &Source) -> Vec<Violation> {
+    if source.in_module("admin") || !source.is_rust() {
+        return Vec::new();
+    }
+    let foreign = |token: &Token| matches!(token.text, "tokio" | "hyper" | "hyper_util" | "http_body_util" | "axum");
+    let found = source.code().into_iter().filter(foreign);
+    found.map(|token| source.violation(token.line, format!("'{}' is named outside admin", token.text))).collect()
+}
+
 fn check_unsafe(source: &Source) -> Vec<Violation> {
     if source.in_module("runtime") || source.path.starts_with("src/wire/generated/") {
         return Vec::new();
@@ -269,8 +279,17 @@ fn check(source: &Source) -> Vec<Violation> {
     if source.is_generated() {
         return Vec::new();
     }
-    let rules =
-        [check_layers, check_pure, check_doors, check_unsafe, check_header, check_leftovers, check_lines, check_lints];
+    let rules = [
+        check_layers,
+        check_pure,
+        check_doors,
+        check_event_loop,
+        check_unsafe,
+        check_header,
+        check_leftovers,
+        check_lines,
+        check_lints,
+    ];
     let mut violations: Vec<Violation> = rules.iter().flat_map(|rule| rule(source)).collect();
     violations.extend(check_sizes(source, LONG_ALLOWED));
     violations

@@ -84,6 +84,16 @@ fn only_runtime_opens_the_doors() {
 }
 
 #[test]
+fn a_second_event_loop_stays_in_admin() {
+    for body in ["use tokio::net::TcpListener;", "fn f() { hyper::Method::GET; }", "use hyper_util::rt::TokioIo;"] {
+        fires("src/broker/a.rs", body, "is named outside admin");
+        fires("loadgen/src/a.rs", body, "is named outside admin");
+        silent("src/admin/http.rs", body);
+    }
+    fires("src/admin/http.rs", "use std::net::TcpStream;", "'net'");
+}
+
+#[test]
 fn unsafe_code_stays_in_its_two_places() {
     fires("src/storage/a.rs", "fn f() { unsafe { g() } }", "'unsafe'");
     fires("loadgen/src/a.rs", "#![allow(unsafe_code)]", "'unsafe_code'");

@@ -170,6 +170,7 @@ fn encode_all(
     let encoder = FetchResponseEncoder::new(header.api, header.correlation, &head, answer.topics_len(), &mut buffer);
     let mut encoder = encoder.reusing(connection.responses().take_list());
     let mut leaders: Vec<(BrokerId, Endpoint)> = Vec::new();
+    shard.metrics.fetch_bytes.add(reads.iter().map(|read| read.bytes() as u64).sum());
     for topic in answer.topics() {
         encoder.topic(topic.key, topic.reads.len());
         for place in topic.reads {

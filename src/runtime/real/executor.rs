@@ -46,8 +46,8 @@ pub struct Options {
 }
 
 thread_local! {
-    /// Whether a panic on this thread ends the process.
-    static IS_SHARD: Cell<bool> = const { Cell::new(false) };
+    /// What this thread is, if a panic on it ends the process.
+    static VITAL: Cell<Option<&'static str>> = const { Cell::new(None) };
 }
 
 /// Runs `main` on a shard of its own, on the calling thread, until it returns.
@@ -168,7 +168,6 @@ fn prepare(options: &Options, preemption: Duration) -> Result<Prepared, StartErr
     if let Some(files) = limits::raise_file_limit() {
         tracing::debug!(files, "limit on open files");
     }
-    abort_on_panic();
     let placement = options.core.map_or(Placement::Unbound, Placement::Fixed);
     let executor = LocalExecutorBuilder::new(placement)
         .preempt_timer(preemption)
@@ -185,10 +184,10 @@ fn prepare(options: &Options, preemption: Duration) -> Result<Prepared, StartErr
 
 impl Prepared {
     fn run<T: 'static>(self, main: impl Future<Output = T> + 'static) -> T {
-        let was_shard = IS_SHARD.replace(true);
+        let was_vital = abort_if_this_thread_panics(Some("a shard"));
         let result = self.executor.run(drive(self.ring, self.load, self.guard, main));
         context::replace(None);
-        IS_SHARD.set(was_shard);
+        VITAL.set(was_vital);
         result
     }
 }
@@ -257,24 +256,24 @@ pub(super) fn write_eventfd(eventfd: RawFd) {
     unsafe { libc::write(eventfd, (&raw const one).cast(), size_of::<u64>()) };
 }
 
-/// Makes a panic on a shard's thread end the process, after it has been logged. Panics on other threads are left alone.
-fn abort_on_panic() {
+/// From now on a panic on the calling thread, which is `what`, ends the process after it has been logged; with `None` it
+/// does not. Panics on other threads are left alone. Returns what the thread was before.
+pub(in crate::runtime) fn abort_if_this_thread_panics(what: Option<&'static str>) -> Option<&'static str> {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |panic| {
-            if !IS_SHARD.try_with(Cell::get).unwrap_or(false) {
-                return before(panic);
-            }
+            let Some(what) = VITAL.try_with(Cell::get).ok().flatten() else { return before(panic) };
             let place = panic.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
             let text = message(panic.payload());
-            tracing::error!(place, text, "a shard panicked");
+            tracing::error!(place, text, "{what} panicked");
             // Straight to the descriptor: whatever captures or filters the log, the last words are seen.
             let backtrace = std::backtrace::Backtrace::capture();
-            let _ = writeln!(std::io::stderr(), "a shard panicked at {place}: {text}\n{backtrace}");
+            let _ = writeln!(std::io::stderr(), "{what} panicked at {place}: {text}\n{backtrace}");
             std::process::abort();
         }));
     });
+    VITAL.replace(what)
 }
 
 fn message(payload: &dyn Any) -> &str {

@@ -5,6 +5,10 @@
 //! that arms it may be the one that waits. So somebody else looks: runnable tasks and no turn since the last look mean that
 //! the shard sleeps, or that one turn takes very long, which a wake does not hurt. A shard that sleeps rightly is left alone.
 //!
+//! It also keeps the time for which a shard has stood still, for those who ask after its health: tasks wait, or one of them
+//! has its turn, and no turn began or ended since. Looks are counted, not time: a process that was stopped for an hour has
+//! not stood still.
+//!
 //! What this file does not do: it does not tell who holds a shard up.
 
 use std::cell::RefCell;
@@ -37,10 +41,15 @@ impl Watch {
     /// The thread's work.
     fn look(&self) {
         let mut seen = self.load.turns();
+        let mut still = 0_u32;
         while !self.ended.load(Ordering::Acquire) {
             thread::park_timeout(PERIOD);
             let turns = self.load.turns();
-            if turns == seen && !self.load.is_idle() {
+            let waits = turns == seen && !self.load.is_idle();
+            let holds = turns == seen && Load::is_in_turn(turns);
+            still = if waits || holds { still.saturating_add(1) } else { 0 };
+            self.load.set_stuck_for(PERIOD.saturating_mul(still));
+            if waits {
                 let waker = self.waker().take();
                 if let Some(waker) = waker {
                     waker.wake();

@@ -46,7 +46,6 @@ use glommio::TaskQueueHandle;
 
 use self::pump::Pump;
 use self::ring::Ring;
-use self::task::Load;
 use self::timer::TimerKey;
 use super::clock::Instant;
 use super::directory::{Entry, Space};
@@ -54,15 +53,18 @@ use super::file::OpenMode;
 use super::mailbox::Collect;
 use super::network::SocketAddr;
 use super::task::Class;
+use crate::metrics::Recording;
 use crate::types::Timestamp;
 
 pub use self::clock::thread_cpu_nanos;
 pub(super) use self::directory::Lock;
+pub(super) use self::executor::abort_if_this_thread_panics;
 pub use self::executor::{Options, run, run_shards};
 pub(super) use self::file::File;
 pub use self::limits::StartError;
 pub(super) use self::mailbox::Bell;
 pub(super) use self::socket::{DetachedStream, Listener, Stream};
+pub(super) use self::task::Load;
 
 /// What the facade's calls act on: the objects of one shard.
 pub(super) struct Shard {
@@ -71,13 +73,23 @@ pub(super) struct Shard {
     load: Arc<Load>,
     queues: [TaskQueueHandle; Class::ALL.len()],
     random: clock::Random,
+    metrics: Recording,
     /// Whether the warning about a file system without O_DIRECT was given.
     buffered: Cell<bool>,
 }
 
 impl Shard {
     fn new(ring: Rc<Ring>, pump: Rc<Pump>, load: Arc<Load>, queues: [TaskQueueHandle; Class::ALL.len()]) -> Shard {
-        Shard { ring, pump, load, queues, random: clock::Random::default(), buffered: Cell::new(false) }
+        let (random, metrics) = (clock::Random::default(), Recording::default());
+        Shard { ring, pump, load, queues, random, metrics, buffered: Cell::new(false) }
+    }
+
+    pub(super) fn metrics(&self) -> &Recording {
+        &self.metrics
+    }
+
+    pub(super) fn load(&self) -> &Arc<Load> {
+        &self.load
     }
 
     pub(super) fn random_u64(&self) -> u64 {

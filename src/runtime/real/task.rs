@@ -11,17 +11,21 @@
 use std::cell::RefCell;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 
 use super::pump::Pump;
+use crate::runtime::Duration;
 
 /// Tasks of one shard that wait for their turn, and the turns that were given. Read by other threads too.
 #[derive(Default)]
-pub(super) struct Load {
+pub(in crate::runtime) struct Load {
     runnable: AtomicUsize,
+    /// Beginnings and ends of turns.
     turns: AtomicUsize,
+    /// Milliseconds for which the shard has stood still, as its guard saw it last.
+    stuck_millis: AtomicU64,
 }
 
 impl Load {
@@ -30,14 +34,32 @@ impl Load {
         self.runnable.load(Ordering::Acquire) == 0
     }
 
-    /// How many turns there were; it wraps.
+    /// How many turns began and ended; it wraps. Odd while a turn is under way: see [`Load::is_in_turn`].
     pub(super) fn turns(&self) -> usize {
         self.turns.load(Ordering::Relaxed)
     }
 
-    /// Called by the shard alone.
+    /// Whether a task was having its turn when this was [`Load::turns`].
+    pub(super) fn is_in_turn(turns: usize) -> bool {
+        !turns.is_multiple_of(2)
+    }
+
+    /// A turn begins or ends. Called by the shard alone.
     fn count_turn(&self) {
         self.turns.store(self.turns().wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// For how long the shard has stood still: tasks wait, or one has its turn, and no turn began or ended.
+    pub(in crate::runtime) fn stuck_for(&self) -> Duration {
+        Duration::from_millis(self.stuck_millis.load(Ordering::Relaxed))
+    }
+
+    /// Called by the guard alone, and by tests of those who ask.
+    pub(in crate::runtime) fn set_stuck_for(&self, time: Duration) {
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        if self.stuck_millis.load(Ordering::Relaxed) != millis {
+            self.stuck_millis.store(millis, Ordering::Relaxed);
+        }
     }
 }
 
@@ -62,6 +84,11 @@ impl TaskWaker {
         }
         // A task's waker of glommio stays the same for the task's life.
         self.inner.get_or_init(|| inner.clone());
+    }
+
+    /// Its turn is over.
+    fn end(&self) {
+        self.load.count_turn();
     }
 }
 
@@ -148,6 +175,7 @@ pub(super) fn counted_own<F: Future<Output = ()>>(
         std::future::poll_fn(|context| {
             own.begin(context.waker());
             let result = future.as_mut().poll(&mut Context::from_waker(&waker));
+            own.end();
             pump.after_poll();
             result
         })
@@ -173,9 +201,11 @@ pub(super) fn counted<F: Future<Output = ()>>(
         std::future::poll_fn(|context| {
             counted.waker.begin(context.waker());
             if counted.pump.is_closing() {
+                counted.waker.end();
                 return Poll::Ready(());
             }
             let result = future.as_mut().poll(&mut Context::from_waker(&waker));
+            counted.waker.end();
             counted.pump.after_poll();
             result
         })

@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 mod ends;
+mod pulse;
 mod wrong_sleep;
 
 use std::cell::{Cell, RefCell};

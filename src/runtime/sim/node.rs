@@ -13,6 +13,7 @@ use super::World;
 use super::disk::Disk;
 use super::executor::TaskWaker;
 use super::random::Random;
+use crate::metrics::Recording;
 use crate::runtime::clock::Instant;
 use crate::runtime::task::Class;
 use crate::types::{ShardId, Timestamp};
@@ -116,11 +117,16 @@ pub(in crate::runtime) struct Shard {
     world: Weak<World>,
     pub(super) process: Rc<Process>,
     pub(super) number: ShardId,
+    metrics: Recording,
 }
 
 impl Shard {
     pub(super) fn new(world: &Rc<World>, process: Rc<Process>, number: ShardId) -> Shard {
-        Shard { world: Rc::downgrade(world), process, number }
+        Shard { world: Rc::downgrade(world), process, number, metrics: Recording::default() }
+    }
+
+    pub(in crate::runtime) fn metrics(&self) -> &Recording {
+        &self.metrics
     }
 
     pub(super) fn world(&self) -> Rc<World> {

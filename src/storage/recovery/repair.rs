@@ -49,7 +49,7 @@ pub(super) async fn make_durable(
         }
         report.bytes_rewritten += end - from;
     }
-    storage.counters().syncs.set(storage.counters().syncs.get() + 1);
+    storage.metrics().syncs.add(1);
     file.sync().await.map_err(|error| IoFailure::new("sync", path, error))?;
     last_block(file, path, end).await
 }

@@ -100,7 +100,7 @@ impl Scene {
         let corruption = self.run(async move {
             let storage = storage();
             let opened = Log::open(&storage, &directory_path(), partition(), small_options()).await;
-            assert_eq!(storage.counters().corruptions.get(), 1);
+            assert_eq!(storage.metrics().corruptions.get(), 1);
             match opened {
                 Err(OpenError::Corrupt { case: found, corruption }) => {
                     assert_eq!(found, case, "{corruption}");

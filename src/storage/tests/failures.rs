@@ -43,7 +43,7 @@ fn a_failure_is_made_good(fault: DiskFault, caching: bool) {
         append(&log, 2, 3000);
         log.flush().await.expect("it is made good");
         sleep(Duration::from_millis(10)).await;
-        assert_eq!(storage.counters().failures.get(), 1);
+        assert_eq!(storage.metrics().failures.get(), 1);
         assert_eq!((log.durable_end(), log.committed_end()), (offset(7), offset(7)));
         assert_eq!(*events.borrow(), ["recovered"]);
         append(&log, 1, 100);
@@ -92,7 +92,7 @@ fn a_log_that_cannot_be_made_good_is_closed_until_it_is_called() {
         assert_eq!((log.committed_end(), log.log_end(), log.is_open()), (offset(3), offset(5), false));
         let bytes = batch(1, 10, 1, 1, None);
         assert_eq!(append_bytes(&log, &bytes), Err(AppendError::Closed));
-        assert_eq!(storage.counters().failed_logs.get(), 1);
+        assert_eq!(storage.metrics().failed_logs.get(), 1);
         let committed = ReadLimits { end: log.committed_end(), ..ALL };
         assert_eq!(log.read(offset(0), committed).await.expect("what is durable stays readable").end, offset(3));
 
@@ -100,7 +100,7 @@ fn a_log_that_cannot_be_made_good_is_closed_until_it_is_called() {
         log.flush().await.expect("the disk works again");
         sleep(Duration::from_millis(10)).await;
         assert_eq!(*events.borrow(), ["failed write", "recovered"]);
-        assert_eq!((log.committed_end(), log.is_open(), storage.counters().failed_logs.get()), (offset(5), true, 0));
+        assert_eq!((log.committed_end(), log.is_open(), storage.metrics().failed_logs.get()), (offset(5), true, 0));
         append(&log, 1, 10);
         log.close().await.expect("closed");
         let (log, report) = open(&storage).await;
@@ -182,7 +182,7 @@ fn a_full_disk_closes_no_log() {
         assert_eq!(append_bytes(&log, &bytes), Err(AppendError::DiskFull), "until somebody looks");
         storage.watch_disk(&directory_path()).await.expect("it is there");
         append_bytes(&log, &bytes).expect("there is room");
-        assert!(events.borrow().is_empty() && storage.counters().failures.get() == 0);
+        assert!(events.borrow().is_empty() && storage.metrics().failures.get() == 0);
         log.close().await.expect("closed");
     });
 }
@@ -245,7 +245,7 @@ fn a_damaged_batch_is_reported_and_the_rest_is_served() {
             let batches = log.read(offset(from), ALL).await.expect("the batches behind it");
             assert!(joined(&batches) == whole[from as usize * length..batches.end.value() as usize * length]);
         }
-        assert_eq!(storage.counters().corruptions.get(), 1);
+        assert_eq!(storage.metrics().corruptions.get(), 1);
         assert!(log.is_open(), "a damaged batch closes no log");
     });
 }

@@ -178,7 +178,7 @@ fn space_is_zeroed_ahead_and_the_next_segment_is_ready() {
             log.flush().await.expect("a healthy disk");
             sleep(Duration::from_millis(20)).await;
         }
-        let counters = storage.counters();
+        let counters = storage.metrics();
         assert!(counters.rolls.get() >= 3 && counters.prewritten_bytes.get() > 0);
         assert_eq!(counters.unprepared_rolls.get(), 0, "every segment was ready in time");
         assert_eq!(counters.unprepared_commits.get(), 0, "no commit had to extend its file");
@@ -211,7 +211,7 @@ fn checkpoints_come_by_bytes_and_by_time() {
         let options =
             LogOptions { checkpoint_bytes: 10_000, checkpoint_interval: Duration::from_secs(5), ..small_options() };
         let (log, _) = open_at(&storage, &directory_path(), options).await;
-        let written = || storage.counters().checkpoints.get();
+        let written = || storage.metrics().checkpoints.get();
         let made = written();
         append(&log, 1, 100);
         log.checkpoint_if_due().await.expect("works");
@@ -277,9 +277,9 @@ fn only_logs_that_were_written_to_are_visited_for_checkpoints() {
         append(&logs[5], 1, 10_000);
         assert_eq!(look_at_due(&storage, Instant::now()).await, Vec::<PathBuf>::new());
         append(&logs[5], 1, 10_000);
-        let written = storage.counters().checkpoints.get();
+        let written = storage.metrics().checkpoints.get();
         assert_eq!(look_at_due(&storage, Instant::now()).await, [PathBuf::from("/log5")]);
-        assert!(storage.counters().checkpoints.get() > written);
+        assert!(storage.metrics().checkpoints.get() > written);
 
         // A log that is gone waits for nothing.
         append(&logs[9], 1, 100);

@@ -6,6 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
+use crate::runtime::side;
 
 #[test]
 fn the_first_signal_is_told_and_the_second_kills() {
@@ -89,6 +90,21 @@ fn a_panic_on_a_shard_aborts_the_process() {
     assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{output:?}");
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(text.contains("a shard panicked") && text.contains("half a broker"), "{text}");
+}
+
+#[test]
+fn a_panic_on_a_side_thread_aborts_the_process() {
+    let output = in_own_process("ends::child_panics_beside");
+    assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{output:?}");
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("a side thread panicked") && text.contains("nothing to look into"), "{text}");
+}
+
+#[test]
+#[ignore = "started by another test, in a process of its own"]
+fn child_panics_beside() {
+    let thread = side::start("beside", || panic!("nothing to look into")).expect("a thread");
+    thread.join();
 }
 
 #[test]
