@@ -13,6 +13,7 @@ use super::connection;
 use super::listeners::ListenerId;
 use super::mail::Ask;
 use super::shard::Shard;
+use crate::metrics::Limit;
 use crate::runtime::{Duration, Instant, Listener, can_connect, sleep};
 
 /// How long the loop pauses when the process has no descriptors left: those of ended connections come back.
@@ -59,6 +60,7 @@ pub(super) async fn accept(shard: Rc<Shard>, socket: Listener, listener: Listene
         }
         let peer = stream.peer_address();
         if !can_connect() {
+            shard.metrics.limits_met.at(Limit::Descriptors).add(1);
             if let Some(connections) = refused.count() {
                 warn!(%peer, connections, "connection refused: what descriptors are left is for files");
             }
@@ -72,6 +74,7 @@ pub(super) async fn accept(shard: Rc<Shard>, socket: Listener, listener: Listene
                 drop(shard.ask(to, Ask::Connection { stream: stream.detach(), listener, admission }).await);
             }
             Err(refusal) => {
+                shard.metrics.limits_met.at(refusal.limit()).add(1);
                 if let Some(connections) = refused.count() {
                     warn!(%peer, connections, "connection refused: {refusal}");
                 }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use thiserror::Error;
 
+use crate::metrics::Limit;
 use crate::runtime::IpAddr;
 use crate::types::ShardId;
 
@@ -20,6 +21,16 @@ pub(super) enum Refusal {
     All(usize),
     #[error("max.connections.per.ip={0} is reached")]
     Address(usize),
+}
+
+impl Refusal {
+    /// The limit that was met.
+    pub(super) fn limit(self) -> Limit {
+        match self {
+            Refusal::All(_) => Limit::Connections,
+            Refusal::Address(_) => Limit::ConnectionsPerIp,
+        }
+    }
 }
 
 /// Connections at most.

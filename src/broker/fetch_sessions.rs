@@ -185,6 +185,11 @@ impl FetchSessions {
         }
     }
 
+    /// How many sessions are open.
+    pub(super) fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
     /// The shard that a session of this id belongs to; `None` for an id that no shard gives.
     pub(super) fn owner(&self, id: FetchSessionId) -> Option<ShardId> {
         self.ids.owner(id)

@@ -125,6 +125,7 @@ fn take(shard: &Rc<Shard>, ask: Ask, reply: AnswerTo) {
 impl Shard {
     /// Sends `ask`; its answer comes later.
     pub(super) async fn ask(&self, to: ShardId, ask: Ask) -> PendingAnswer {
+        self.metrics.cross_shard_requests.add(1);
         match self.post.send(to, ask).await {
             Ok(pending) => pending,
             Err(Left(_)) => pending().await,

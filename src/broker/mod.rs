@@ -9,7 +9,8 @@
 //! | `start` | from shards that run to a broker that serves, and back |
 //! | `data_directory` | whose directory it is and where things lie in it |
 //! | `listeners`, `accept`, `admissions` | sockets, and which shard a connection goes to |
-//! | `frames`, `connection`, `responses` | requests as frames, order of answers |
+//! | `budgets` | the memory of a shard and who waits for it |
+//! | `frames`, `connection`, `responses`, `writer` | requests as frames, order of answers |
 //! | `router` | from a frame to the handler of its API |
 //! | `produce`, `fetch`, `list_offsets`, `delete_records`, `init_producer_id` | one API of the data plane each |
 //! | `offset_for_leader_epoch`, `describe_producers`, `describe_log_dirs` | the same, for what partitions say of themselves |
@@ -31,6 +32,7 @@ mod accept;
 mod admissions;
 mod alter_configs;
 mod authorized_operations;
+mod budgets;
 mod configs;
 mod connection;
 mod create_partitions;
@@ -65,6 +67,7 @@ mod status;
 mod timing;
 mod topics;
 mod upkeep;
+mod writer;
 
 use std::io;
 use std::sync::Arc;

@@ -9,12 +9,15 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use crate::metrics::Recording;
 use crate::runtime::sync::Notify;
 use crate::runtime::{Instant, Slice, metrics};
 use crate::types::{Piece, Pieces};
 
+use super::budgets::requests::SlabMemory;
+use super::budgets::responses::{Queued, SendMemory};
 use super::produce::ProduceAnswer;
 use super::timing::Timed;
 
@@ -28,10 +31,25 @@ const LIST_PIECES_MAX: usize = 256;
 
 /// An answer on its way out.
 pub(super) enum Response {
-    /// Encoded.
-    Ready(Pieces<Slice>),
+    /// Encoded, with what it takes of the memory for responses once it is queued.
+    Ready { pieces: Pieces<Slice>, queued: Option<Queued> },
     /// Encoded once the records are committed.
     Produced(Box<ProduceAnswer>),
+}
+
+impl Response {
+    /// An answer that is encoded.
+    pub(super) fn ready(pieces: Pieces<Slice>) -> Response {
+        Response::Ready { pieces, queued: None }
+    }
+
+    /// Counts what the answer takes until it is sent, `request` being the memory of its request.
+    pub(super) fn count(&mut self, request: Rc<SlabMemory>, sending: &SendMemory) {
+        match self {
+            Response::Ready { pieces, queued } => *queued = Some(sending.queue(pieces)),
+            Response::Produced(answer) => answer.keep_while_away(request),
+        }
+    }
 }
 
 /// The queue of answers between a connection's reader and its writer.

@@ -15,12 +15,13 @@ use super::{
     describe_log_dirs, describe_producers, describe_topic_partitions, fetch, incremental_alter_configs,
     init_producer_id, list_offsets, metadata, offset_for_leader_epoch, produce,
 };
+use crate::metrics::Limit;
 use crate::runtime::Slice;
 use crate::types::Pieces;
 use crate::wire::control::EncodeError;
 use crate::wire::{
-    self, ApiKey, DecodeError, HeaderError, Request, RequestHeader, api_versions, decode_request, encode_response,
-    parse_header,
+    self, ApiKey, DecodeError, Expected, HeaderError, Request, RequestHeader, api_versions, decode_request_within,
+    encode_response, parse_header,
 };
 
 /// Why a request ends its connection.
@@ -34,6 +35,16 @@ pub(super) enum RequestError {
     Encode(#[from] EncodeError),
     #[error("produce with acks=0 failed, and there is no answer to say so: {0}")]
     Unacknowledged(String),
+}
+
+impl RequestError {
+    /// The limit that was met, if it was one.
+    pub(super) fn limit(&self) -> Option<Limit> {
+        match self {
+            RequestError::Body(error) if error.expected == Expected::FewerElements => Some(Limit::RequestElements),
+            _ => None,
+        }
+    }
 }
 
 /// Whether this request may start while earlier answers of its connection still wait for the disk.
@@ -69,7 +80,7 @@ async fn control(
 ) -> Result<Response, RequestError> {
     let version = header.api.version();
     let body = frame.into_bytes().slice(header.body_offset..);
-    let response: wire::Response = match decode_request(header.api, body)? {
+    let response: wire::Response = match decode_request_within(shard.config().request_elements_max, header.api, body)? {
         Request::ApiVersions(_) => api_versions::response(version).into(),
         Request::Metadata(request) => metadata::answer(shard, connection.listener(), version, request).await.into(),
         Request::CreateTopics(request) => {
@@ -107,5 +118,5 @@ async fn control(
 fn ready(frame: bytes::Bytes) -> Response {
     let mut pieces: Pieces<Slice> = Pieces::new();
     pieces.push_encoded(frame);
-    Response::Ready(pieces)
+    Response::ready(pieces)
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 
 use super::admissions::{Admissions, ConnectionLimits};
+use super::budgets::Budgets;
 use super::configs::CurrentConfig;
 use super::connection::Connection;
 use super::data_directory::DataDirectory;
@@ -37,26 +38,8 @@ use crate::wire::TopicKey;
 /// The shard that has the metadata log, accepts connections and starts and stops the others.
 pub(super) const FIRST: ShardId = ShardId(0);
 
-/// Share of a shard's memory for requests in flight, in percent.
-const REQUEST_MEMORY_PERCENT: u64 = 15;
-
 /// Bytes of the buffer in which headers of answers are encoded, until the next one is needed.
 const RESPONSE_BUFFER_BYTES: usize = 16 << 10;
-
-/// What a shard grants to its clients.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    /// Bytes of a frame at most: half of the memory for requests, so that one request leaves room for others.
-    pub(super) frame_bytes_max: usize,
-}
-
-impl Limits {
-    pub(super) fn new(config: &BrokerConfig) -> Limits {
-        let requests = config.memory_bytes / u64::from(config.shards) / 100 * REQUEST_MEMORY_PERCENT;
-        let frame = config.request_bytes_max.min(requests / 2);
-        Limits { frame_bytes_max: usize::try_from(frame).unwrap_or(usize::MAX) }
-    }
-}
 
 /// The partitions of one topic that this shard leads, by index.
 pub(super) type TopicPartitions = Vec<Option<Rc<Partition>>>;
@@ -85,7 +68,7 @@ pub(super) struct Shard {
     pub(super) configs: CurrentConfig,
     node: BrokerId,
     shards: u16,
-    limits: Limits,
+    budgets: Budgets,
     endpoints: Vec<Endpoint>,
     image: RefCell<Arc<ClusterImage>>,
     owners: RefCell<Owners>,
@@ -126,7 +109,7 @@ impl Shard {
                 config.shards,
                 random_u64(),
             )),
-            limits: Limits::new(&config),
+            budgets: Budgets::new(&config, config.shards),
             node: config.node_id,
             shards: config.shards,
             // A copy of its own: shards share no counter that every request touches.
@@ -179,8 +162,9 @@ impl Shard {
         self.configs.get()
     }
 
-    pub(super) fn limits(&self) -> Limits {
-        self.limits
+    /// The memory of this shard.
+    pub(super) fn budgets(&self) -> &Budgets {
+        &self.budgets
     }
 
     pub(super) fn node(&self) -> BrokerId {

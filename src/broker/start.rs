@@ -122,7 +122,8 @@ async fn lead(
             spawn(Class::Produce, accept::accept(shard.clone(), socket, ListenerId(index)));
         }
     }
-    info!(frame_bytes_max = shard.limits().frame_bytes_max, shards = broker.shards(), "serving");
+    let frame_bytes_max = shard.budgets().requests.frame_bytes_max();
+    info!(frame_bytes_max, shards = broker.shards(), "serving");
     broker.status.enter(Phase::Serving);
     ready(&Ready {
         node: shard.node(),

@@ -10,6 +10,7 @@ use tracing::warn;
 
 use super::shard::{FIRST, Shard};
 use super::topics;
+use crate::metrics::Budget;
 use crate::runtime::{Class, Duration, Instant, sleep, spawn, yield_now};
 
 /// How often dirty logs are looked at: a fraction of the shortest `checkpoint.interval.ms`.
@@ -67,7 +68,7 @@ async fn idle_connections(shard: Rc<Shard>) {
     while !shard.is_draining() {
         sleep((idle_max / 8).clamp(IDLE_LOOK_MIN, IDLE_LOOK_MAX)).await;
         for connection in shard.connections() {
-            connection.end_if_idle(idle_max);
+            connection.end_if_idle(&shard, idle_max);
         }
     }
 }
@@ -81,6 +82,7 @@ async fn checkpoints(shard: Rc<Shard>) {
         if let Err(error) = shard.storage.watch_disk(shard.data.root()).await {
             warn!(%error, "the free space of the data directory is not known");
         }
+        tell_memory(&shard);
         let now = Instant::now();
         while let Some(log) = shard.storage.take_checkpoint_due(now) {
             if let Err(error) = log.checkpoint_if_due().await {
@@ -88,4 +90,13 @@ async fn checkpoints(shard: Rc<Shard>) {
             }
         }
     }
+}
+
+/// Puts what the budgets and sessions hold now where others can read it.
+fn tell_memory(shard: &Shard) {
+    let (memory, budgets) = (&shard.metrics.memory_bytes, shard.budgets());
+    memory.at(Budget::Requests).set(budgets.requests.taken() as u64);
+    memory.at(Budget::Responses).set(budgets.responses.taken() as u64);
+    memory.at(Budget::Reads).set(budgets.reads.taken() as u64);
+    shard.metrics.fetch_sessions.set(shard.fetch_sessions.borrow().len() as u64);
 }

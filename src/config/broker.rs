@@ -71,6 +71,8 @@ pub struct BrokerConfig {
     pub shutdown_timeout: Duration,
     /// Bytes of a request at most (`socket.request.max.bytes`).
     pub request_bytes_max: u64,
+    /// Elements of arrays that a request may hold in all (`max.request.elements`).
+    pub request_elements_max: usize,
     /// Until when a connection's first request is due (`connections.handshake.timeout.ms`).
     pub handshake_timeout: Duration,
     /// What a short request may take from its first to its last byte (`request.receive.timeout.ms`).
@@ -93,6 +95,8 @@ pub struct BrokerConfig {
     pub replication_factor_default: NonZeroU16,
     /// After which silence a producer is forgotten (`producer.id.expiration.ms`).
     pub producer_expiration: Duration,
+    /// Producers that a partition remembers at most (`max.producer.ids.per.partition`).
+    pub producers_max: usize,
     /// Time between two looks for segments to delete (`log.retention.check.interval.ms`).
     pub retention_check_interval: Duration,
     /// Bytes after which a partition writes a checkpoint (`checkpoint.bytes`).
@@ -126,6 +130,7 @@ impl BrokerConfig {
             },
             shutdown_timeout: read.millis(&keys::SHUTDOWN_TIMEOUT_MS),
             request_bytes_max: read.number(&keys::SOCKET_REQUEST_MAX_BYTES),
+            request_elements_max: read.number_u32(&keys::MAX_REQUEST_ELEMENTS) as usize,
             handshake_timeout: read.millis(&keys::CONNECTIONS_HANDSHAKE_TIMEOUT_MS),
             receive_timeout: read.millis(&keys::REQUEST_RECEIVE_TIMEOUT_MS),
             send_timeout: read.millis(&keys::RESPONSE_SEND_TIMEOUT_MS),
@@ -140,6 +145,7 @@ impl BrokerConfig {
                 .and_then(NonZeroU16::new)
                 .expect("in its range"),
             producer_expiration: read.millis(&keys::PRODUCER_ID_EXPIRATION_MS),
+            producers_max: read.number_u32(&keys::MAX_PRODUCER_IDS_PER_PARTITION) as usize,
             retention_check_interval: read.millis(&keys::LOG_RETENTION_CHECK_INTERVAL_MS),
             checkpoint_bytes: read.number(&keys::CHECKPOINT_BYTES),
             checkpoint_interval: read.millis(&keys::CHECKPOINT_INTERVAL_MS),

@@ -86,6 +86,14 @@ keys! {
         default: Some("104857600"),
     };
 
+    /// The most elements of arrays (topics, partitions, brokers, keys) that a request may hold in all, since each can become
+    /// much more memory than it has bytes. A request with more ends its connection. Not a key of Kafka's.
+    MAX_REQUEST_ELEMENTS = {
+        name: "max.request.elements",
+        kind: Kind::int(1_000, 131_072, Unit::Count),
+        default: Some("131072"),
+    };
+
     /// A new connection whose first request is not there after this is closed. Not a key of Kafka's.
     CONNECTIONS_HANDSHAKE_TIMEOUT_MS = {
         name: "connections.handshake.timeout.ms",
@@ -232,6 +240,14 @@ keys! {
         kind: Kind::int(1, INT_MAX, Unit::Milliseconds),
         default: Some("86400000"),
         change: Change::Dynamic,
+    };
+
+    /// The most idempotent producers that a partition remembers. Of more, the one that was silent for longest is forgotten; it
+    /// may go on, but what it sends again is not recognised. Not a key of Kafka's.
+    MAX_PRODUCER_IDS_PER_PARTITION = {
+        name: "max.producer.ids.per.partition",
+        kind: Kind::int(1, 65_536, Unit::Count),
+        default: Some("65536"),
     };
 
     // Segments and their index.

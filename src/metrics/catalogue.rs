@@ -75,6 +75,10 @@ catalogue! {
     connections: Gauge = "corelane_connections";
     /// Requests, or parts of them, that went to the shard that owns the partition.
     cross_shard_requests: Counter = "corelane_cross_shard_requests_total";
+    /// Connections refused or ended, and sessions not opened, by the limit that was met.
+    limits_met: Family<Limit, Counter> = "corelane_limits_met_total";
+    /// Fetch sessions that are open.
+    fetch_sessions: Gauge = "corelane_fetch_sessions";
     /// Memory in use, by the budget that it is charged to.
     memory_bytes: Family<Budget, Gauge> = "corelane_memory_bytes";
 
@@ -96,6 +100,8 @@ catalogue! {
     rolls: Counter = "corelane_rolls_total";
     /// Segments whose space had to be prepared while batches waited.
     unprepared_rolls: Counter = "corelane_unprepared_rolls_total";
+    /// Idempotent producers that were forgotten because a partition had too many.
+    producers_evicted: Counter = "corelane_producers_evicted_total";
     /// Segments that were removed.
     segments_removed: Counter = "corelane_segments_removed_total";
     /// Checkpoints that were written.
@@ -134,15 +140,74 @@ impl Label for SendKind {
 pub enum Budget {
     /// Append buffers, which are the cache of recent records too.
     Append,
+    /// Requests that are received or worked on.
+    Requests,
+    /// Answers that wait to be sent.
+    Responses,
+    /// Reads from disk.
+    Reads,
 }
 
 impl Budget {
-    pub(super) const VALUES: [&'static str; 1] = ["append"];
+    pub(super) const VALUES: [&'static str; 4] = ["append", "requests", "responses", "reads"];
 }
 
 impl Label for Budget {
     const NAME: &'static str = "budget";
     const COUNT: usize = Budget::VALUES.len();
+    const FROM_START: bool = true;
+
+    fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// A limit of what clients may take, named after its key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Limit {
+    /// `max.connections`.
+    Connections,
+    /// `max.connections.per.ip`.
+    ConnectionsPerIp,
+    /// Descriptors, of which some are kept for files.
+    Descriptors,
+    /// `connections.handshake.timeout.ms`.
+    Handshake,
+    /// `request.receive.timeout.ms`.
+    Receive,
+    /// `response.send.timeout.ms`.
+    Send,
+    /// `connections.max.idle.ms`.
+    Idle,
+    /// `socket.request.max.bytes`.
+    RequestBytes,
+    /// `max.request.elements`.
+    RequestElements,
+    /// The memory for requests.
+    RequestMemory,
+    /// `max.incremental.fetch.session.cache.slots`, or the memory for sessions.
+    FetchSessions,
+}
+
+impl Limit {
+    pub(super) const VALUES: [&'static str; 11] = [
+        "connections",
+        "connections_per_ip",
+        "descriptors",
+        "handshake",
+        "receive",
+        "send",
+        "idle",
+        "request_bytes",
+        "request_elements",
+        "request_memory",
+        "fetch_sessions",
+    ];
+}
+
+impl Label for Limit {
+    const NAME: &'static str = "limit";
+    const COUNT: usize = Limit::VALUES.len();
     const FROM_START: bool = true;
 
     fn index(self) -> usize {

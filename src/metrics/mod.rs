@@ -20,7 +20,7 @@ mod histogram;
 mod tests;
 mod text;
 
-pub use catalogue::{ApiCode, Budget, CATALOGUE, Metric, Reading, Recording, SendKind, ShardMetrics};
+pub use catalogue::{ApiCode, Budget, CATALOGUE, Limit, Metric, Reading, Recording, SendKind, ShardMetrics};
 pub use cell::{Counter, Family, Gauge, Label};
 pub use histogram::Histogram;
 pub use text::{ApiNames, CONTENT_TYPE, Kind, render};

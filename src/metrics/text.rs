@@ -9,7 +9,7 @@
 
 use std::fmt::{self, Write};
 
-use super::catalogue::{ApiCode, Budget, CATALOGUE, Metric, Reading, SendKind};
+use super::catalogue::{ApiCode, Budget, CATALOGUE, Limit, Metric, Reading, SendKind};
 use super::cell::{Counter, Family, Gauge, Label};
 use super::histogram::Histogram;
 use crate::types::ShardId;
@@ -167,6 +167,12 @@ impl LabelText for SendKind {
 impl LabelText for Budget {
     fn text(index: usize, _api_names: ApiNames) -> Option<&'static str> {
         Budget::VALUES.get(index).copied()
+    }
+}
+
+impl LabelText for Limit {
+    fn text(index: usize, _api_names: ApiNames) -> Option<&'static str> {
+        Limit::VALUES.get(index).copied()
     }
 }
 

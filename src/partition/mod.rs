@@ -32,7 +32,7 @@ use crate::storage::{
 };
 use crate::types::{ErrorCode, LeaderEpoch, Offset, Timestamp, TopicName, TopicPartition};
 
-pub use options::{log_options, storage_options};
+pub use options::{APPEND_MEMORY_PERCENT, log_options, storage_options};
 pub use waits::{MissingBytes, ParkedFetch, Parking};
 
 use options::{compression, produce_rules};
@@ -269,18 +269,22 @@ impl Partition {
         self.waits.committed(end, || self.outcome(end)).await
     }
 
-    /// Whole batches from the one that holds `from` on, below the high watermark.
+    /// Whole batches from the one that holds `from` on, below the high watermark, if they lie in memory.
     ///
     /// At most `bytes_max` bytes; with `first_batch_whole` the first batch is given however long it is.
+    pub fn read_tail(&self, from: Offset, bytes_max: usize, first_batch_whole: bool) -> Option<Batches> {
+        self.log.read_tail(from, self.read_limits(bytes_max, first_batch_whole))
+    }
+
+    /// The same from wherever they lie; from disk beside those who find what they want in memory.
     pub async fn read(&self, from: Offset, bytes_max: usize, first_batch_whole: bool) -> Result<Batches, ReadError> {
-        let limits = ReadLimits { bytes_max, end: self.high_watermark(), first_batch_whole };
-        if let Some(batches) = self.log.read_tail(from, limits) {
-            return Ok(batches);
-        }
-        // From disk: beside those who find what they want in memory.
-        let log = self.log.clone();
+        let (log, limits) = (self.log.clone(), self.read_limits(bytes_max, first_batch_whole));
         let read = spawn(Class::Bulk, async move { log.read(from, limits).await }).await;
         read.inspect_err(|error| self.tell_failure(error))
+    }
+
+    fn read_limits(&self, bytes_max: usize, first_batch_whole: bool) -> ReadLimits {
+        ReadLimits { bytes_max, end: self.high_watermark(), first_batch_whole }
     }
 
     /// One line for what an operator has to look at. A client that asks again and again for the same damaged batch causes no

@@ -7,7 +7,7 @@ use crate::record::{Codec, Compression, DecompressLimits, ProduceRules, Timestam
 use crate::storage::{LogOptions, StorageOptions};
 
 /// Share of a shard's memory for append buffers, which are the tail cache too, in percent.
-const APPEND_MEMORY_PERCENT: u64 = 45;
+pub const APPEND_MEMORY_PERCENT: u64 = 45;
 
 /// Bytes of a write beside the largest batch: header block, tail block, zeros.
 const WRITE_BYTES_BESIDE: u64 = 64 << 10;
@@ -30,6 +30,7 @@ pub fn log_options(topic: &TopicConfig, broker: &BrokerConfig) -> LogOptions {
         checkpoint_bytes: broker.checkpoint_bytes,
         checkpoint_interval: broker.checkpoint_interval,
         producer_expiry: broker.producer_expiration,
+        producers_max: broker.producers_max,
         ..defaults
     }
 }

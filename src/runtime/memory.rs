@@ -49,13 +49,17 @@ impl Slab {
         stocked.then(|| (capacity / BLOCK_BYTES).ilog2() as usize)
     }
 
-    /// A slab with one owner. All its bytes are initialised: zeros, or what an earlier use left there.
-    fn take(bytes_min: usize) -> NonNull<Slab> {
-        let capacity = if bytes_min <= STOCKED_SLAB_BYTES_MAX {
+    fn capacity_for(bytes_min: usize) -> usize {
+        if bytes_min <= STOCKED_SLAB_BYTES_MAX {
             bytes_min.max(BLOCK_BYTES).next_power_of_two()
         } else {
             bytes_min.next_multiple_of(BLOCK_BYTES)
-        };
+        }
+    }
+
+    /// A slab with one owner. All its bytes are initialised: zeros, or what an earlier use left there.
+    fn take(bytes_min: usize) -> NonNull<Slab> {
+        let capacity = Slab::capacity_for(bytes_min);
         let stocked = STOCK.try_with(|stock| stock.borrow_mut().take(capacity)).ok().flatten();
         stocked.unwrap_or_else(|| {
             let layout = Slab::layout(capacity);
@@ -182,6 +186,11 @@ impl Buffer {
         Buffer { share, length: 0 }
     }
 
+    /// The capacity of a buffer that is made for `bytes` bytes.
+    pub fn capacity_for(bytes: usize) -> usize {
+        Slab::capacity_for(bytes)
+    }
+
     /// Bytes held.
     pub fn len(&self) -> usize {
         self.length
@@ -287,6 +296,10 @@ impl fmt::Debug for Buffer {
     }
 }
 
+/// Tells the slabs that are alive apart.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct SlabId(usize);
+
 /// A share in bytes that never change. Cheap to clone, and `Send`.
 #[derive(Clone)]
 pub struct Slice {
@@ -311,6 +324,11 @@ impl Slice {
     /// Bytes of the slab that this slice keeps alive: what a slow reader really costs.
     pub fn pinned_bytes(&self) -> usize {
         self.share.slab().capacity
+    }
+
+    /// Which slab it is, while it lives: slices of one slab have the same.
+    pub fn slab(&self) -> SlabId {
+        SlabId(self.share.slab.addr().get())
     }
 
     /// The same bytes as [`Bytes`], without a copy.

@@ -32,7 +32,7 @@ pub use clock::{Elapsed, Instant, sleep, sleep_until, timeout, wall_clock};
 pub use context::{metrics, random_u64, random_u128, terminated};
 pub use core::time::Duration;
 pub use file::{Durability, File, OpenMode};
-pub use memory::{Buffer, Slice};
+pub use memory::{Buffer, SlabId, Slice};
 pub use network::{DetachedStream, IpAddr, Listener, SocketAddr, Stream, can_connect, connect};
 pub use pulse::{Pulse, pulse};
 pub use task::{Class, Task, spawn, yield_now};

@@ -147,6 +147,7 @@ fn accept(
     let max_timestamp = header.max_timestamp();
     if let Some(producer) = producer_batch(batch) {
         state.producers.accept(&producer, offset, max_timestamp, now.since(inner.storage.started));
+        inner.storage.metrics().producers_evicted.add(state.producers.take_evicted());
     }
     state.epochs.assign(leader_epoch, offset);
     let segment = state.active().clone();

@@ -310,12 +310,14 @@ pub struct ProducerStates {
     /// What to restore if a write fails: one per accepted batch that is not durable, in the order of offsets. Its length is
     /// bounded by the append buffers that hold those batches.
     undo: VecDeque<Undo>,
+    /// Producers that had to go because there were too many, until somebody asks.
+    evicted: u64,
 }
 
 impl ProducerStates {
     /// The state of a log that no producer has written to.
     pub fn new(limits: ProducerLimits) -> ProducerStates {
-        let mut states = ProducerStates { limits, producers: HashMap::new(), undo: VecDeque::new() };
+        let mut states = ProducerStates { limits, producers: HashMap::new(), undo: VecDeque::new(), evicted: 0 };
         states.set_limits(limits);
         states
     }
@@ -425,6 +427,12 @@ impl ProducerStates {
             left -= usize::from(goes);
             !goes
         });
+        self.evicted += going as u64;
+    }
+
+    /// How many producers had to go because there were too many, since this was asked last.
+    pub fn take_evicted(&mut self) -> u64 {
+        std::mem::take(&mut self.evicted)
     }
 
     /// Everything below `end` is durable and will not be rolled back.

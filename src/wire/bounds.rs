@@ -16,9 +16,9 @@ use super::table::Api;
 /// Walks the body of a control-plane request and returns its length in bytes; what follows it is to be ignored.
 ///
 /// Panics for Produce and Fetch, which have no schema here: their decoders are their own check.
-pub(super) fn check(api: Api, body: &[u8]) -> Result<usize, DecodeError> {
+pub(super) fn check(elements_max: usize, api: Api, body: &[u8]) -> Result<usize, DecodeError> {
     let fields = schema::of(api.key()).expect("only control-plane requests come here");
-    let mut cursor = Cursor::new(body, api);
+    let mut cursor = Cursor::new(body, api).within(elements_max);
     structure(&mut cursor, fields).map_err(|malformed| malformed.of(api))?;
     Ok(cursor.position())
 }
@@ -59,6 +59,7 @@ fn value(cursor: &mut Cursor<'_>, kind: &'static Kind, nullable: bool) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::ELEMENTS_MAX;
     use crate::wire::table::ApiKey;
 
     fn api(key: ApiKey, version: i16) -> Api {
@@ -70,10 +71,10 @@ mod tests {
         let huge = [0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0];
         let refused =
             DecodeError { api: api(ApiKey::Metadata, 1), position: 0, expected: Expected::Elements(0x7fff_ffff) };
-        assert_eq!(check(api(ApiKey::Metadata, 1), &huge), Err(refused));
+        assert_eq!(check(ELEMENTS_MAX, api(ApiKey::Metadata, 1), &huge), Err(refused));
         assert_eq!(refused.to_string(), "Metadata v1: expected room for 2147483647 elements at byte 0 of the body");
         let huge = [0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0, 0, 0, 0, 0];
-        let refused = check(api(ApiKey::Metadata, 12), &huge).map_err(|error| error.expected);
+        let refused = check(ELEMENTS_MAX, api(ApiKey::Metadata, 12), &huge).map_err(|error| error.expected);
         assert_eq!(refused, Err(Expected::Elements(u32::MAX as usize - 1)));
     }
 
@@ -81,16 +82,16 @@ mod tests {
     fn the_least_size_of_an_element_counts() {
         // 18 bytes hold one topic of Metadata v12 (16-byte id, null name, no tagged fields), not two.
         let body = |count: u8| [&[count + 1][..], &[0; 18], &[1, 0, 0]].concat();
-        assert_eq!(check(api(ApiKey::Metadata, 12), &body(1)), Ok(22));
-        let refused = check(api(ApiKey::Metadata, 12), &body(2)).map_err(|error| error.expected);
+        assert_eq!(check(ELEMENTS_MAX, api(ApiKey::Metadata, 12), &body(1)), Ok(22));
+        let refused = check(ELEMENTS_MAX, api(ApiKey::Metadata, 12), &body(2)).map_err(|error| error.expected);
         assert_eq!(refused, Err(Expected::Elements(2)));
     }
 
     #[test]
     fn null_is_refused_where_kafka_does_not_allow_it() {
         let null = [0xff; 4];
-        assert_eq!(check(api(ApiKey::Metadata, 1), &null), Ok(4));
-        let refused = check(api(ApiKey::Metadata, 0), &null).map_err(|error| error.expected);
+        assert_eq!(check(ELEMENTS_MAX, api(ApiKey::Metadata, 1), &null), Ok(4));
+        let refused = check(ELEMENTS_MAX, api(ApiKey::Metadata, 0), &null).map_err(|error| error.expected);
         assert_eq!(refused, Err(Expected::Length));
     }
 
@@ -99,18 +100,18 @@ mod tests {
         let page = api(ApiKey::DescribeTopicPartitions, 0);
         // No topics, a limit of 9, the mark.
         let body = |mark: u8, cursor: &[u8]| [&[1, 0, 0, 0, 9, mark], cursor, &[0]].concat();
-        assert_eq!(check(page, &body(0xff, &[])), Ok(7));
+        assert_eq!(check(ELEMENTS_MAX, page, &body(0xff, &[])), Ok(7));
         let cursor = [2, b't', 0, 0, 0, 3, 0];
-        assert_eq!(check(page, &body(1, &cursor)), Ok(14));
+        assert_eq!(check(ELEMENTS_MAX, page, &body(1, &cursor)), Ok(14));
         for mark in [0, 2, 0x7f, 0x80, 0xfe] {
             let refused = DecodeError { api: page, position: 5, expected: Expected::NullMark };
-            assert_eq!(check(page, &body(mark, &cursor)), Err(refused));
+            assert_eq!(check(ELEMENTS_MAX, page, &body(mark, &cursor)), Err(refused));
         }
     }
 
     #[test]
     fn bytes_after_the_request_are_left_alone() {
-        assert_eq!(check(api(ApiKey::ApiVersions, 0), b"junk"), Ok(0));
-        assert_eq!(check(api(ApiKey::ApiVersions, 3), &[1, 1, 0, 9, 9]), Ok(3));
+        assert_eq!(check(ELEMENTS_MAX, api(ApiKey::ApiVersions, 0), b"junk"), Ok(0));
+        assert_eq!(check(ELEMENTS_MAX, api(ApiKey::ApiVersions, 3), &[1, 1, 0, 9, 9]), Ok(3));
     }
 }

@@ -12,7 +12,7 @@ use kafka_protocol::protocol::{Decodable, Encodable};
 use thiserror::Error;
 
 use super::bounds;
-use super::cursor::{DecodeError, Expected};
+use super::cursor::{DecodeError, ELEMENTS_MAX, Expected};
 use super::frame::{CorrelationId, LENGTH_BYTES};
 use super::messages::{
     AlterConfigsRequest, AlterConfigsResponse, ApiVersionsRequest, ApiVersionsResponse, CreatePartitionsRequest,
@@ -163,7 +163,12 @@ pub(super) const fn codec_version(api: Api) -> i16 {
 ///
 /// Panics for Produce and Fetch, which [`super::produce`] and [`super::fetch`] decode.
 pub fn decode_request(api: Api, body: Bytes) -> Result<Request, DecodeError> {
-    let length = bounds::check(api, &body)?;
+    decode_request_within(ELEMENTS_MAX, api, body)
+}
+
+/// The same, with `elements_max` elements of arrays at most; no more than [`ELEMENTS_MAX`].
+pub fn decode_request_within(elements_max: usize, api: Api, body: Bytes) -> Result<Request, DecodeError> {
+    let length = bounds::check(elements_max, api, &body)?;
     let mut body = body.slice(..length);
     // The walk covered all that the codec can trip over; a codec that disagrees refuses the request all the same.
     Request::decode(api.key(), codec_version(api), &mut body).ok_or(DecodeError {

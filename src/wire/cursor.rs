@@ -39,7 +39,7 @@ pub enum Expected {
     Utf8,
     /// An array that fits: so many elements of at least one byte or more each cannot be in what is left.
     Elements(usize),
-    /// No more than [`ELEMENTS_MAX`] elements in all.
+    /// No more elements in all than `max.request.elements` allows.
     FewerElements,
     /// A tagged field whose size is that of its content.
     TaggedSize,
@@ -60,7 +60,7 @@ impl fmt::Display for Expected {
             Expected::ShortString => write!(f, "a string of at most {STRING_BYTES_MAX} bytes"),
             Expected::Utf8 => f.write_str("UTF-8"),
             Expected::Elements(count) => write!(f, "room for {count} elements"),
-            Expected::FewerElements => write!(f, "at most {ELEMENTS_MAX} elements in all"),
+            Expected::FewerElements => f.write_str("fewer elements in all, see max.request.elements"),
             Expected::TaggedSize => f.write_str("a tagged field of the size of its content"),
             Expected::IsolationLevel => f.write_str("isolation level 0 or 1"),
             Expected::NullMark => f.write_str("1 before a structure, or -1 for null"),
@@ -115,6 +115,11 @@ impl<'a> Cursor<'a> {
     /// At the start of a request's header, whose fields before the tagged ones are classic in every version.
     pub(crate) fn classic(bytes: &'a [u8]) -> Cursor<'a> {
         Cursor { bytes, position: 0, version: 0, flexible: false, elements_left: ELEMENTS_MAX }
+    }
+
+    /// The same position, with at most so many elements to come; no more than there were.
+    pub(crate) fn within(self, elements_max: usize) -> Cursor<'a> {
+        Cursor { elements_left: self.elements_left.min(elements_max), ..self }
     }
 
     /// The same position, reading flexibly or not.

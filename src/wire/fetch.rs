@@ -9,7 +9,7 @@
 
 use core::time::Duration;
 
-use super::cursor::{Cursor, DecodeError, Element, Expected, List, Malformed};
+use super::cursor::{Cursor, DecodeError, ELEMENTS_MAX, Element, Expected, List, Malformed};
 use super::table::{Api, ApiKey};
 use super::topic::TopicKey;
 use crate::types::{BrokerId, LeaderEpoch, Offset, PartitionId};
@@ -160,8 +160,14 @@ impl<'a> FetchRequest<'a> {
     ///
     /// Panics if `api` is not Fetch.
     pub fn parse(api: Api, body: &'a [u8]) -> Result<FetchRequest<'a>, DecodeError> {
+        FetchRequest::parse_within(ELEMENTS_MAX, api, body)
+    }
+
+    /// The same, with `elements_max` elements of arrays at most; no more than [`ELEMENTS_MAX`].
+    pub fn parse_within(elements_max: usize, api: Api, body: &'a [u8]) -> Result<FetchRequest<'a>, DecodeError> {
         assert_eq!(api.key(), ApiKey::Fetch);
-        FetchRequest::read(api, &mut Cursor::new(body, api)).map_err(|malformed| malformed.of(api))
+        let mut cursor = Cursor::new(body, api).within(elements_max);
+        FetchRequest::read(api, &mut cursor).map_err(|malformed| malformed.of(api))
     }
 
     fn read(api: Api, cursor: &mut Cursor<'a>) -> Result<FetchRequest<'a>, Malformed> {

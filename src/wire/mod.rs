@@ -31,7 +31,7 @@ pub mod table;
 mod topic;
 mod writer;
 
-pub use control::{Request, Response, decode_request, encode_response};
+pub use control::{Request, Response, decode_request, decode_request_within, encode_response};
 pub use cursor::{DecodeError, ELEMENTS_MAX, Expected, List};
 pub use frame::{CorrelationId, HeaderError, RequestHeader, parse_header};
 pub use table::{Api, ApiKey, UnsupportedApi};

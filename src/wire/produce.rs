@@ -13,7 +13,7 @@ use core::time::Duration;
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
 
-use super::cursor::{Cursor, DecodeError, Element, List, Malformed};
+use super::cursor::{Cursor, DecodeError, ELEMENTS_MAX, Element, List, Malformed};
 use super::frame::CorrelationId;
 use super::table::{Api, ApiKey};
 use super::topic::{CurrentLeader, NodeEndpoint, TopicKey, write_endpoints};
@@ -101,8 +101,14 @@ impl<'a> ProduceRequest<'a> {
     ///
     /// Panics if `api` is not Produce.
     pub fn parse(api: Api, body: &'a [u8]) -> Result<ProduceRequest<'a>, DecodeError> {
+        ProduceRequest::parse_within(ELEMENTS_MAX, api, body)
+    }
+
+    /// The same, with `elements_max` elements of arrays at most; no more than [`ELEMENTS_MAX`].
+    pub fn parse_within(elements_max: usize, api: Api, body: &'a [u8]) -> Result<ProduceRequest<'a>, DecodeError> {
         assert_eq!(api.key(), ApiKey::Produce);
-        ProduceRequest::read(api, &mut Cursor::new(body, api)).map_err(|malformed| malformed.of(api))
+        let mut cursor = Cursor::new(body, api).within(elements_max);
+        ProduceRequest::read(api, &mut cursor).map_err(|malformed| malformed.of(api))
     }
 
     fn read(api: Api, cursor: &mut Cursor<'a>) -> Result<ProduceRequest<'a>, Malformed> {

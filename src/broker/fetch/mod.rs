@@ -11,6 +11,7 @@ pub(super) mod read;
 
 use std::rc::Rc;
 
+use super::budgets::responses::SendMemory;
 use super::connection::Connection;
 use super::fetch_sessions::{Fetch, Refused, Told};
 use super::listeners::Endpoint;
@@ -18,6 +19,7 @@ use super::responses::Response;
 use super::router::RequestError;
 use super::shard::Shard;
 use crate::controller::ClusterImage;
+use crate::metrics::Limit;
 use crate::partition::ParkedFetch;
 use crate::runtime::{Class, Duration, Instant, Slice, spawn};
 use crate::types::{BrokerId, ErrorCode, Pieces, TopicId, TopicPartition};
@@ -51,9 +53,11 @@ pub(super) async fn answer(
     header: &RequestHeader<'_>,
     frame: &Slice,
 ) -> Result<Response, RequestError> {
-    let request = FetchRequest::parse(header.api, &frame[header.body_offset..])?;
+    let request =
+        FetchRequest::parse_within(shard.config().request_elements_max, header.api, &frame[header.body_offset..])?;
     let mut scratch = connection.fetch_scratch().take();
-    let answered = match fetch(shard, &request, &mut scratch).await {
+    let limits = limits(&request, connection.sending());
+    let answered = match fetch(shard, &request, &limits, &mut scratch).await {
         Ok(fetch) => encode_all(shard, connection, header, &request, fetch, &mut scratch),
         Err(refused) => Err(refused),
     };
@@ -62,14 +66,19 @@ pub(super) async fn answer(
     scratch.wanted.shrink_to(PARTITIONS_KEPT);
     scratch.reads.shrink_to(PARTITIONS_KEPT);
     connection.fetch_scratch().set(scratch);
-    Ok(Response::Ready(answered.unwrap_or_else(|refused| {
+    Ok(Response::ready(answered.unwrap_or_else(|refused| {
         close_elsewhere(shard, &request);
         encode_refusal(shard, header, refused)
     })))
 }
 
 /// Finds out what is to be fetched, and fetches it.
-async fn fetch(shard: &Rc<Shard>, request: &FetchRequest<'_>, scratch: &mut Scratch) -> Result<Fetch, Refused> {
+async fn fetch(
+    shard: &Rc<Shard>,
+    request: &FetchRequest<'_>,
+    limits: &Limits,
+    scratch: &mut Scratch,
+) -> Result<Fetch, Refused> {
     let fetch = {
         let mut sessions = shard.fetch_sessions.borrow_mut();
         let fetch = sessions.begin(request, Instant::now())?;
@@ -78,7 +87,7 @@ async fn fetch(shard: &Rc<Shard>, request: &FetchRequest<'_>, scratch: &mut Scra
         list(shard, wanted, &mut scratch.wanted);
         fetch
     };
-    read_enough(shard, &limits(request), scratch).await;
+    read_enough(shard, limits, scratch).await;
     Ok(fetch)
 }
 
@@ -101,8 +110,9 @@ fn encode_refusal(shard: &Shard, header: &RequestHeader<'_>, refused: Refused) -
     encoder.finish(&[])
 }
 
-fn limits(request: &FetchRequest<'_>) -> Limits {
-    let bytes_max = (request.max_bytes as usize).min(ANSWER_BYTES_MAX);
+/// What the client asks for, as far as memory lets an answer go.
+fn limits(request: &FetchRequest<'_>, sending: &SendMemory) -> Limits {
+    let bytes_max = sending.answer_bytes((request.max_bytes as usize).min(ANSWER_BYTES_MAX));
     // It waits for no more than an answer may hold.
     let bytes_min = (request.min_bytes as usize).min(bytes_max);
     let zstd_known = request.api.version() >= ZSTD_FROM;
@@ -164,7 +174,11 @@ fn encode_all(
     let told = wanted.iter().zip(reads.iter());
     let told = told.map(|(wanted, read)| Told::of(&describe(wanted, read, &image), read.bytes()));
     let mut sessions = shard.fetch_sessions.borrow_mut();
+    let opens = fetch == Fetch::Opening;
     let answer = sessions.answer(fetch, request, told, Instant::now())?;
+    if opens && answer.session().is_none() {
+        shard.metrics.limits_met.at(Limit::FetchSessions).add(1);
+    }
     let head = FetchHead { throttle: Duration::ZERO, error: ErrorCode::None, session: answer.session() };
     let mut buffer = shard.response_buffer.borrow_mut();
     let encoder = FetchResponseEncoder::new(header.api, header.correlation, &head, answer.topics_len(), &mut buffer);

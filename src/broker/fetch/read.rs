@@ -136,7 +136,7 @@ async fn read_all(shard: &Rc<Shard>, wanted: &[Wanted], limits: &Limits, reads: 
             Ok(partition) if !limits.zstd_known && partition.stores_zstd() => {
                 Read::Failed { ends: Some(Ends::of(&partition)), code: ErrorCode::UnsupportedCompressionType }
             }
-            Ok(partition) => read_one(&partition, wanted, left, bytes == 0).await,
+            Ok(partition) => read_one(shard, &partition, wanted, left, bytes == 0).await,
             Err(ErrorCode::NotLeaderOrFollower) => Read::Moved,
             Err(code) => Read::Failed { ends: None, code },
         };
@@ -149,10 +149,15 @@ async fn read_all(shard: &Rc<Shard>, wanted: &[Wanted], limits: &Limits, reads: 
     bytes
 }
 
-async fn read_one(partition: &Rc<Partition>, wanted: &Wanted, left: usize, first: bool) -> Read {
+async fn read_one(shard: &Shard, partition: &Rc<Partition>, wanted: &Wanted, left: usize, first: bool) -> Read {
     let failed = |code| Read::Failed { ends: Some(Ends::of(partition)), code };
     let Some(from) = wanted.from else { return failed(ErrorCode::OffsetOutOfRange) };
     let bytes_max = left.min(wanted.bytes_max as usize);
+    if let Some(batches) = partition.read_tail(from, bytes_max, first) {
+        return Read::Records { ends: Ends::of(partition), batches };
+    }
+    // Until the answer is counted as one.
+    let _memory = shard.budgets().reads.take(bytes_max).await;
     match partition.read(from, bytes_max, first).await {
         Ok(batches) => Read::Records { ends: Ends::of(partition), batches },
         Err(error) => failed(read_error_code(&error)),

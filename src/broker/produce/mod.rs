@@ -17,6 +17,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
+use super::budgets::requests::SlabMemory;
 use super::connection::Connection;
 use super::listeners::{Endpoint, ListenerId};
 use super::mail::{Answer, Ask, PendingAnswer, answer_of};
@@ -96,6 +97,8 @@ pub(super) struct ProduceAnswer {
     topics: Vec<AnsweredTopic>,
     partitions: Vec<AnsweredPartition>,
     parts: Vec<Part>,
+    /// Of the frame, while other shards have batches that lie in it.
+    request: Option<Rc<SlabMemory>>,
 }
 
 /// Appends what a request holds; `None` if it wants no answer.
@@ -105,7 +108,8 @@ pub(super) async fn answer(
     header: &RequestHeader<'_>,
     frame: &Slice,
 ) -> Result<Option<Response>, RequestError> {
-    let request = ProduceRequest::parse(header.api, &frame[header.body_offset..])?;
+    let request =
+        ProduceRequest::parse_within(shard.config().request_elements_max, header.api, &frame[header.body_offset..])?;
     let head = Head {
         listener: connection.listener(),
         api: header.api,
@@ -170,6 +174,7 @@ impl ProduceAnswer {
                 topics: Vec::new(),
                 partitions: Vec::new(),
                 parts: Vec::new(),
+                request: None,
             }),
         }
     }
@@ -180,12 +185,18 @@ impl ProduceAnswer {
         self.topics.clear();
         self.partitions.clear();
         self.parts.clear();
+        self.request = None;
         let mut spare = shard.spare_answers.borrow_mut();
         let small =
             self.partitions.capacity() <= SPARE_PARTITIONS_MAX && self.names.capacity() <= SPARE_NAMES_BYTES_MAX;
         if small && spare.len() < SPARE_ANSWERS_MAX {
             spare.push(self);
         }
+    }
+
+    /// Keeps the memory of the request until the shards that were asked have answered.
+    pub(super) fn keep_while_away(&mut self, request: Rc<SlabMemory>) {
+        self.request = Some(request).filter(|_| !self.parts.is_empty());
     }
 
     fn add_topic(&mut self, topic: TopicKey<'_>, partitions: usize) {

@@ -176,7 +176,7 @@ fn samples() -> impl Iterator<Item = (Api, Request, Bytes)> {
 #[test]
 fn every_control_plane_version_of_the_table_decodes_what_the_codec_encodes() {
     for (api, request, body) in samples() {
-        assert_eq!(bounds::check(api, &body), Ok(body.len()), "{api}");
+        assert_eq!(bounds::check(ELEMENTS_MAX, api, &body), Ok(body.len()), "{api}");
         assert_eq!(decode_request(api, body), Ok(request), "{api}");
     }
 }
@@ -268,7 +268,7 @@ fn a_dozen_bytes_that_claim_2_to_the_31_elements_are_refused_by_the_walk() {
         };
         let claim: &[u8] = if api.is_flexible() { &[0xff, 0xff, 0xff, 0xff, 0x07] } else { &[0x7f, 0xff, 0xff, 0xff] };
         let hostile = [&body[..array], claim, &[0; 8]].concat();
-        let refused = bounds::check(api, &hostile).expect_err("the walk lets a hostile length through");
+        let refused = bounds::check(ELEMENTS_MAX, api, &hostile).expect_err("the walk lets a hostile length through");
         assert!(matches!(refused.expected, Expected::Elements(count) if count > 1 << 30), "{api}: {refused}");
         assert_eq!(refused.position, array, "{api}");
     }
@@ -478,7 +478,7 @@ proptest! {
     /// Small numbers make lengths that fit, so the walk goes deep.
     #[test]
     fn random_small_numbers_never_panic(api in any_control_api(), body in prop::collection::vec(0u8..6, 0..200)) {
-        let checked = bounds::check(api, &body);
+        let checked = bounds::check(ELEMENTS_MAX, api, &body);
         let decoded = decode_request(api, body.into());
         prop_assert_eq!(checked.is_ok(), decoded.is_ok(), "the walk and the codec disagree: {:?}", decoded);
     }
