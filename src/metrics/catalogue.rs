@@ -73,7 +73,7 @@ catalogue! {
     appends: Histogram = "corelane_append_seconds";
     /// Open connections of clients.
     connections: Gauge = "corelane_connections";
-    /// Requests, or parts of them, that went to the shard that owns the partition.
+    /// What this shard asked of others: parts of clients' requests, connections handed over, work on the cluster's metadata.
     cross_shard_requests: Counter = "corelane_cross_shard_requests_total";
     /// Connections refused or ended, and sessions not opened, by the limit that was met.
     limits_met: Family<Limit, Counter> = "corelane_limits_met_total";
