@@ -57,6 +57,8 @@ impl Watch {
             }
             seen = turns;
         }
+        // A shard that has ended is not stuck.
+        self.load.set_stuck_for(Duration::ZERO);
     }
 }
 
