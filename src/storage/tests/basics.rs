@@ -3,7 +3,8 @@
 //! What a disk does wrong is not here: see the files beside this one.
 
 use super::*;
-use crate::runtime::{Duration, sleep};
+use crate::metrics::Budget;
+use crate::runtime::{Duration, Instant, sleep};
 
 #[test]
 fn what_is_appended_is_committed_and_read_back() {
@@ -31,6 +32,28 @@ fn what_is_appended_is_committed_and_read_back() {
         assert!(log.read_tail(offset(0), ReadLimits { end: offset(2), ..ALL }).expect("there").is_empty());
         assert!(log.read(offset(5), ALL).await.expect("the end").is_empty());
         assert!(matches!(log.read(offset(6), ALL).await, Err(ReadError::OutOfRange { .. })));
+        log.close().await.expect("closed");
+    });
+}
+
+#[test]
+fn appends_are_counted_when_they_are_accepted_and_timed_when_they_are_committed() {
+    let (simulation, node) = world(4);
+    run(&simulation, node, async {
+        let storage = storage();
+        let log = create(&storage).await;
+        let sent = batch(3, 10, b'v', 1000, None);
+        append_bytes(&log, &sent).expect("room");
+        append_bytes(&log, &sent).expect("room");
+        let metrics = storage.metrics();
+        assert_eq!((metrics.produce_bytes.get(), metrics.appends.count()), (2 * sent.len() as u64, 0));
+        assert_eq!(metrics.memory_bytes.at(Budget::Append).get(), storage.tail_bytes() as u64);
+        let (begun, written) = (Instant::now(), metrics.device_written_bytes.get());
+        log.flush().await.expect("a healthy disk");
+        let took = Instant::now().since(begun).as_nanos();
+        assert_eq!(metrics.appends.count(), 2);
+        assert!(metrics.appends.sum_nanos() > 0 && u128::from(metrics.appends.sum_nanos()) <= 2 * took);
+        assert!(metrics.device_written_bytes.get() - written >= metrics.commit_bytes.get());
         log.close().await.expect("closed");
     });
 }

@@ -101,6 +101,7 @@ fn a_log_that_cannot_be_made_good_is_closed_until_it_is_called() {
         sleep(Duration::from_millis(10)).await;
         assert_eq!(*events.borrow(), ["failed write", "recovered"]);
         assert_eq!((log.committed_end(), log.is_open(), storage.metrics().failed_logs.get()), (offset(5), true, 0));
+        assert_eq!(storage.metrics().appends.count(), 2, "the batch that was made good is timed too, once");
         append(&log, 1, 10);
         log.close().await.expect("closed");
         let (log, report) = open(&storage).await;
@@ -122,6 +123,7 @@ fn a_failed_log_closes_without_a_clean_checkpoint() {
         handle.fail_next(node, DiskFault::WriteError, SEGMENT);
         append(&log, 2, 300);
         assert!(log.close().await.is_err());
+        assert_eq!(storage.metrics().failed_logs.get(), 0, "it is closed for good, and no longer by the failure");
         let (log, report) = open(&storage).await;
         assert!(!report.was_clean() && log.log_end() >= offset(3), "{report:?}");
     });
