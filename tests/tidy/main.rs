@@ -364,12 +364,38 @@ fn reads(source: &Source, field: &str) -> bool {
     source.code().windows(2).any(|pair| pair[0].text == "." && pair[1].text == field)
 }
 
-#[test]
-fn every_value_of_the_configuration_is_read() {
+/// Metrics of the catalogue that nothing outside it and outside tests touches: they would be served and say nothing.
+fn uncounted_metrics(sources: &[Source]) -> Vec<String> {
+    let is_test = |path: &str| path.ends_with("/tests.rs") || path.contains("/tests/");
+    let counts = |source: &&Source| !source.in_module("metrics") && !is_test(source.path);
+    let users: Vec<&Source> = sources.iter().filter(counts).collect();
+    let catalogue = sources.iter().find(|source| source.path == "src/metrics/catalogue.rs").expect("the catalogue");
+    let code = catalogue.code();
+    let begins = |at: usize| code[at].text == "catalogue" && code[at + 1].text == "!" && code[at + 2].text == "{";
+    let table = (0..code.len() - 2).find(|&at| begins(at)).expect("the table") + 3;
+    let rows = &code[table..];
+    let length = rows.iter().position(|token| token.text == "}").expect("its end");
+    let fields = (0..length).filter(|&at| (at == 0 || rows[at - 1].text == ";") && rows[at + 1].text == ":");
+    let uncounted = fields.filter(|&at| !users.iter().any(|source| reads(source, rows[at].text)));
+    uncounted.map(|at| format!("nothing counts the metric '{}'", rows[at].text)).collect()
+}
+
+/// Runs a rule that looks at all of `src/` together.
+fn over_sources(rule: impl Fn(&[Source]) -> Vec<String>) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let files: Vec<String> = repository_files().into_iter().filter(|path| path.starts_with("src/")).collect();
     let texts: Vec<String> = files.iter().map(|path| std::fs::read_to_string(root.join(path)).expect(path)).collect();
     let sources: Vec<Source> = files.iter().zip(&texts).map(|(path, text)| Source::new(path, text)).collect();
-    let unread = unread_configuration(&sources);
-    assert!(unread.is_empty(), "{}", unread.join("\n"));
+    let found = rule(&sources);
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn every_value_of_the_configuration_is_read() {
+    over_sources(unread_configuration);
+}
+
+#[test]
+fn every_metric_is_counted() {
+    over_sources(uncounted_metrics);
 }

@@ -185,6 +185,20 @@ fn configuration_that_nothing_reads_is_found() {
 }
 
 #[test]
+fn metrics_that_nothing_counts_are_found() {
+    let table = "macro_rules! catalogue { ($a:ty) => {} }\ncatalogue! {\n/// A.\na: Counter = \"a\";\n\
+                 /// B.\nb: Family<X, Gauge> = \"b\";\n}\nstruct S { c: u8 }";
+    let source = |path, text| Source::new(path, text);
+    let uncounted = |text| {
+        let catalogue = source("src/metrics/catalogue.rs", table);
+        let unit_test = source("src/broker/tests.rs", "fn f() { m.b.at(X::Y).get(); }");
+        uncounted_metrics(&[catalogue, source("src/broker/a.rs", text), unit_test])
+    };
+    assert!(uncounted("fn f() { m.a.add(1); m.b.at(X::Y).set(1); }").is_empty());
+    assert_eq!(uncounted("fn f() { m.a.add(1); }"), ["nothing counts the metric 'b'"]);
+}
+
+#[test]
 fn generated_code_is_left_alone() {
     let text = "fn f() { unsafe { g() } }";
     assert!(check(&Source::new("src/wire/generated/metadata.rs", text)).is_empty());
