@@ -54,7 +54,6 @@ pub(super) struct Shares {
     pub(super) requests: usize,
     pub(super) responses: usize,
     pub(super) reads: usize,
-    pub(super) state: usize,
 }
 
 impl Shares {
@@ -62,12 +61,7 @@ impl Shares {
     pub(super) fn new(config: &BrokerConfig, shards: u16) -> Shares {
         let all = config.memory_bytes / u64::from(shards);
         let share = |percent| usize::try_from(all / 100 * percent).expect("what memory holds is addressable");
-        Shares {
-            requests: share(REQUESTS_PERCENT),
-            responses: share(RESPONSES_PERCENT),
-            reads: share(READS_PERCENT),
-            state: share(STATE_PERCENT),
-        }
+        Shares { requests: share(REQUESTS_PERCENT), responses: share(RESPONSES_PERCENT), reads: share(READS_PERCENT) }
     }
 }
 
@@ -104,7 +98,7 @@ mod tests {
         for (memory, shards) in [(64 << 20, 1), (128 << 20, 2), (1 << 30, 1), (64 << 30, 8)] {
             let config = BrokerConfig::new(Settings::new(), shards, memory).expect("valid");
             let shares = Shares::new(&config, shards);
-            let all = shares.requests + shares.responses + shares.reads + shares.state;
+            let all = shares.requests + shares.responses + shares.reads;
             assert!(all as u64 <= memory / u64::from(shards) / 2);
             let budgets = Budgets::new(&config, shards);
             assert!(budgets.requests.frame_bytes_max() >= 4 << 20);

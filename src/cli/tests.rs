@@ -116,7 +116,11 @@ fn the_example_file_is_accepted_as_it_is_and_with_every_key_switched_on() {
 fn the_example_file_names_every_key_with_its_default() {
     let text = example_switched_on();
     let written = |key: &Key| {
-        let line = text.lines().find_map(|line| line.strip_prefix(&format!("{} = ", key.name)));
+        let value = |line: &'_ str| {
+            let (name, value) = line.split_once(" = ")?;
+            (name.trim_matches('"') == key.name).then(|| value.to_owned())
+        };
+        let line = text.lines().find_map(value);
         line.unwrap_or_else(|| panic!("{} is not in the example", key.name)).trim_matches('"').to_owned()
     };
     for key in keys::ALL {

@@ -51,7 +51,13 @@ corelane_connections{shard="1"} 3
 # HELP corelane_memory_bytes Memory in use, by the budget that it is charged to.
 # TYPE corelane_memory_bytes gauge
 corelane_memory_bytes{shard="0",budget="append"} 8
-corelane_memory_bytes{shard="1",budget="append"} 0"#;
+corelane_memory_bytes{shard="0",budget="requests"} 0
+corelane_memory_bytes{shard="0",budget="responses"} 0
+corelane_memory_bytes{shard="0",budget="reads"} 0
+corelane_memory_bytes{shard="1",budget="append"} 0
+corelane_memory_bytes{shard="1",budget="requests"} 0
+corelane_memory_bytes{shard="1",budget="responses"} 0
+corelane_memory_bytes{shard="1",budget="reads"} 0"#;
     assert_eq!(found.join("\n"), expected);
     assert!(text.ends_with('\n'));
 }
@@ -130,7 +136,7 @@ fn every_name_has_the_form_of_its_kind_and_needs_no_escape() {
         assert!(metric.help().ends_with('.') && !metric.help().contains(['\\', '\n']), "{name}");
         assert!(metric.label.is_none_or(|label| !["shard", "le"].contains(&label)), "{name}");
     }
-    for value in SendKind::VALUES.into_iter().chain(Budget::VALUES) {
+    for value in SendKind::VALUES.into_iter().chain(Budget::VALUES).chain(Limit::VALUES) {
         assert!(value.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{value}");
     }
 }

@@ -91,9 +91,15 @@ mod tests {
         0, 20, 0, 1, 0, 6, // DeleteTopics
         0, 21, 0, 0, 0, 2, // DeleteRecords
         0, 22, 0, 0, 0, 5, // InitProducerId
+        0, 23, 0, 2, 0, 4, // OffsetForLeaderEpoch
         0, 32, 0, 1, 0, 4, // DescribeConfigs
         0, 33, 0, 0, 0, 2, // AlterConfigs
+        0, 35, 0, 1, 0, 4, // DescribeLogDirs
+        0, 37, 0, 0, 0, 3, // CreatePartitions
         0, 44, 0, 0, 0, 1, // IncrementalAlterConfigs
+        0, 60, 0, 0, 0, 2, // DescribeCluster
+        0, 61, 0, 0, 0, 0, // DescribeProducers
+        0, 75, 0, 0, 0, 0, // DescribeTopicPartitions
     ];
 
     /// Tagged fields 0 to 2: supported 7 to 29, epoch 0, finalized 29 to 29 (the greatest level comes first).
@@ -109,20 +115,20 @@ mod tests {
 
     #[test]
     fn golden_bytes_of_version_0() {
-        let expected = [&[0, 0, 0, 82, 0, 0, 0, 7, 0, 0, 0, 0, 0, 12][..], ROWS].concat();
+        let expected = [&[0, 0, 0, 118, 0, 0, 0, 7, 0, 0, 0, 0, 0, 18][..], ROWS].concat();
         assert_eq!(frame(0), expected);
     }
 
     #[test]
     fn rule_2_golden_bytes_of_version_3_with_a_header_of_version_0() {
         let rows: Vec<u8> = ROWS.chunks(6).flat_map(|row| [row, &[0]].concat()).collect();
-        let expected = [&[0, 0, 0, 156, 0, 0, 0, 7, 0, 0, 13][..], &rows, &[0, 0, 0, 0], FEATURE_FIELDS].concat();
+        let expected = [&[0, 0, 0, 198, 0, 0, 0, 7, 0, 0, 19][..], &rows, &[0, 0, 0, 0], FEATURE_FIELDS].concat();
         assert_eq!(frame(3), expected);
     }
 
     #[test]
     fn rule_1_an_unknown_version_gets_version_0_with_error_35_and_the_full_table() {
-        let expected = [&[0, 0, 0, 82, 0, 0, 0, 7, 0, 35, 0, 0, 0, 12][..], ROWS].concat();
+        let expected = [&[0, 0, 0, 118, 0, 0, 0, 7, 0, 35, 0, 0, 0, 18][..], ROWS].concat();
         assert_eq!(unsupported(CorrelationId(7)).expect("encodes"), expected);
     }
 

@@ -200,7 +200,10 @@ impl Drop for Queued {
 
 /// The same bytes, with short slices in buffers of their own. Neighbours that are copied share one.
 fn copy_short(pieces: Pieces<Slice>) -> Pieces<Slice> {
-    let is_short = |piece: &Piece<Slice>| matches!(piece, Piece::Shared(slice) if slice.len().saturating_mul(SHORT_FACTOR) <= slice.pinned_bytes());
+    let is_short = |piece: &Piece<Slice>| match piece {
+        Piece::Encoded(_) => false,
+        Piece::Shared(slice) => slice.len().saturating_mul(SHORT_FACTOR) <= slice.pinned_bytes(),
+    };
     let mut copied = Vec::new();
     let all = pieces.into_vec();
     for together in all.chunk_by(|one, other| is_short(one) && is_short(other)) {

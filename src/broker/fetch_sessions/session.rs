@@ -25,8 +25,9 @@ use crate::wire::fetch::{FetchPartition, FetchRequest, FetchSessionId, FetchedPa
 pub(super) const PARTITION_BYTES: usize = 2 * (size_of::<Partition>() + 16 + size_of::<(PartitionKey, Place)>() + 1);
 /// Bytes that a topic is counted as, beside those of its name in the request.
 pub(super) const TOPIC_BYTES: usize = 2 * (size_of::<Topic>() + 16 + size_of::<(Rc<str>, Place)>() + 1);
-/// Bytes that a session is counted as, beside its topics and partitions.
-pub(super) const SESSION_BYTES: usize = 2 * (size_of::<Session>() + 16) + 64;
+/// Bytes that a session is counted as, beside its topics and partitions: its entries among all sessions, and what its lists
+/// and maps take at least.
+pub(super) const SESSION_BYTES: usize = 2 * (size_of::<Session>() + 64) + 512;
 
 /// A partition in its session: the place of its topic, and its index as the client wrote it.
 type PartitionKey = (Place, i32);

@@ -71,7 +71,7 @@ fn half_received_frames_finish_one_after_the_other() {
             .map(|(number, reader)| {
                 let ended = ended.clone();
                 spawn(Class::Produce, async move {
-                    sleep(millis(10 * (6 - number as u64))).await;
+                    sleep(10 * (6 - u32::try_from(number).expect("small")) * millis(1)).await;
                     for bytes in [2 * MIB, 4 * MIB] {
                         reader.takes_in_turn(bytes).await;
                     }
@@ -327,6 +327,8 @@ fn everything_comes_back_and_nobody_waits_for_ever() {
                     spawn(Class::Produce, async move {
                         for _ in 0..8 {
                             connection(&memory, number, &frames_done).await;
+                            // Everything that is worked on has ended by then.
+                            sleep(millis(200)).await;
                         }
                     })
                 })
@@ -351,7 +353,7 @@ async fn connection(memory: &Rc<RequestMemory>, number: u64, frames_done: &Cell<
     let mut slab_bytes = BLOCK_BYTES;
     for _ in 0..random(6) {
         let bytes = 1 + usize::try_from(random(8 << 20) >> random(12)).expect("small");
-        reader.in_frame(bytes, number % 3 > 0, Instant::now());
+        reader.in_frame(bytes, !number.is_multiple_of(3), Instant::now());
         let mut received = 0;
         while received < bytes {
             if received >= slab_bytes || slab_bytes < BLOCK_BYTES {
@@ -394,7 +396,4 @@ async fn connection(memory: &Rc<RequestMemory>, number: u64, frames_done: &Cell<
             slab_bytes = 256 * KIB;
         }
     }
-    // Everything that is worked on has ended by then.
-    drop(reader);
-    sleep(millis(200)).await;
 }

@@ -181,26 +181,30 @@ fn a_steady_session_allocates_nothing() {
 }
 
 #[test]
-fn a_session_takes_no_more_than_it_is_counted_as() {
-    for partitions in [1, 5, 100, 1025, 4097] {
-        let mut world = World::with_limits(SessionLimits { sessions_max: 1, bytes_max: 1 << 30 });
+fn sessions_take_no_more_than_they_are_counted_as() {
+    for (sessions, partitions) in [(5, 1), (33, 1), (33, 3), (17, 9), (9, 100), (1, 1025), (1, 4097)] {
+        let mut world = World::with_limits(SessionLimits { sessions_max: sessions, bytes_max: 1 << 30 });
         let body = Asked::new(13).partitions("a", &[0]).session(0, 0).body();
-        let held = allocation_counter::measure(|| {
-            let request = body.parse();
-            let fetch = world.sessions.begin(&request, world.now).expect("full");
-            let told = [Told::of(&requests::marks(0), 0)];
-            let opened = world.sessions.answer(fetch, &request, told, world.now).expect("full").session();
+        let mut held = 0;
+        for _ in 0..sessions {
+            let mut session = FetchSessionId(0);
+            held += allocation_counter::measure(|| {
+                let request = body.parse();
+                let fetch = world.sessions.begin(&request, world.now).expect("full");
+                let told = [Told::of(&requests::marks(0), 0)];
+                let opened = world.sessions.answer(fetch, &request, told, world.now).expect("full").session();
+                session = opened.expect("room");
+            })
+            .bytes_current;
             // Grown by steps, since that takes the most memory.
             for index in 1..partitions {
-                let body = Asked::new(13).partitions("a", &[index]).session(opened.expect("room").0, index).body();
-                world.sessions.begin(&body.parse(), world.now).expect("goes on");
+                let body = Asked::new(13).partitions("a", &[index]).session(session.0, index).body();
+                let begun = || assert!(world.sessions.begin(&body.parse(), world.now).is_ok());
+                held += allocation_counter::measure(begun).bytes_current;
             }
-        });
+        }
         let counted = world.sessions.bytes as i64;
-        assert!(
-            held.bytes_current <= counted,
-            "{partitions} partitions: {} bytes held, {counted} counted",
-            held.bytes_current
-        );
+        assert!(held <= counted, "{sessions} of {partitions} partitions: {held} bytes held, {counted} counted");
+        assert!(held > counted / 4, "{sessions} of {partitions} partitions: {held} bytes held, {counted} counted");
     }
 }

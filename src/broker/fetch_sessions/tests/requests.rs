@@ -207,9 +207,10 @@ impl World {
             .zip(&names)
             .map(|((topic, partition), name)| {
                 let key = (*name, partition.index);
-                let records = self.records.get(&key).copied().filter(|_| served < self.partitions_served);
-                served += usize::from(records.is_some());
                 let told = self.told.get(&key).copied().unwrap_or(marks(0));
+                let reads = told.error == ErrorCode::None && served < self.partitions_served;
+                let records = self.records.get(&key).copied().filter(|_| reads && topic.is_ok());
+                served += usize::from(records.is_some());
                 match topic {
                     Ok(_) => Told::of(&told, records.unwrap_or(0)),
                     Err(error) => Told::of(&FetchedPartition::failed(partition.index, *error), 0),
