@@ -1,0 +1,3 @@
+module corelane/matrix
+
+go 1.24
