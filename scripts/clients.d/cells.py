@@ -67,8 +67,8 @@ class Bench:
                 raise Failed(f"{' '.join(map(str, arguments[:1]))} ended with {code}: {last[:600]}")
 
     def asked(self, client):
-        log = open(self.folder / f"{client.name}-admin.log", "a", encoding="utf-8")
-        return admin.Program([*map(str, client.command), "admin", self.bootstrap], log)
+        with open(self.folder / f"{client.name}-admin.log", "a", encoding="utf-8") as log:
+            return admin.Program([*map(str, client.command), "admin", self.bootstrap], log)
 
     def make_topics(self, topics, partitions):
         asked = self.asked(self.reference)
@@ -76,6 +76,16 @@ class Bench:
             for topic in topics:
                 # The records are years old: retention must not take them away.
                 asked.ask("create", topic, partitions, "retention.ms=-1")
+        finally:
+            asked.end()
+
+    def remove_topics(self):
+        """Leaves a broker that is not ours without the topics of this run."""
+        asked = self.asked(self.reference)
+        try:
+            for topic in asked.ask("list"):
+                if topic.startswith(self.prefix):
+                    asked.ask("delete", topic)
         finally:
             asked.end()
 

@@ -68,14 +68,26 @@ def parts(text):
         at = end + len(RECORD_END)
 
 
+def ask_for_time(bootstrap, topic, times):
+    """Asks where a time begins that lies in the middle of a partition. times: {partition: times by offset}"""
+    for partition, by_offset in times.items():
+        wanted_ms = sorted(by_offset)[len(by_offset) // 2]
+        first = next(offset for offset, time_ms in enumerate(by_offset) if time_ms >= wanted_ms)
+        answer = kcat("-Q", "-b", bootstrap, "-t", f"{topic}:{partition}:{wanted_ms}").decode().split()
+        if answer != [topic, f"[{partition}]", "offset", str(first)]:
+            raise ValueError(f"kcat -Q for {wanted_ms} of {topic}/{partition} says {answer}, it begins at {first}")
+
+
 def consume(bootstrap, topics, path):
     with open(path, "w", encoding="ascii") as file:
         for topic in topics:
             form = f"%p %o %T %K %S %k%s%h{RECORD_END}"
             text = kcat("-C", "-q", "-e", "-b", bootstrap, "-t", topic, "-o", "beginning", "-f", form)
+            times = {}
             for *fields, headers in parts(text):
-                line = records.line_of(topic, *fields, [])
-                print(line + ("~" + headers.hex() if headers else "~"), file=file)
+                print(f"{records.line_of(topic, *fields, [])}~{headers.hex()}", file=file)
+                times.setdefault(fields[0], []).append(fields[2])
+            ask_for_time(bootstrap, topic, times)
 
 
 class Admin:

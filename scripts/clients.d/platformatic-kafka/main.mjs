@@ -117,7 +117,7 @@ async function admin(bootstrap) {
       return [controllerId, ...[...brokers].map(([id, { host, port }]) => `${id}=${host}:${port}`)]
     },
     async partitions(topic, total) {
-      await admin.createPartitions({ topics: [{ name: topic, count: Number(total), assignments: [] }] })
+      await admin.createPartitions({ topics: [{ name: topic, count: Number(total) }] })
     },
     configs: async topic => (await entries(topic)).map(({ name, value }) => `${name}=${value}`),
     altered: async topic => (await entries(topic)).filter(e => e.configSource === TOPIC_SOURCE).map(e => e.name),
