@@ -180,7 +180,8 @@ class Sequence:
         for which, offset in wanted.items():
             found = self.ask("offset", self.topic, 0, which)
             must(found == [offset], f"offset {offset} for {which}", found)
-        must(self.ask("offset", self.topic, 1, "latest") == ["0"], "an empty partition ends at 0", "something else")
+        found = self.ask("offset", self.topic, 1, "latest")
+        must(found == ["0"], "an empty partition ends at 0", found)
 
     def delete_records(self):
         found = self.ask("delete-records", self.topic, 0, 4)
@@ -224,3 +225,113 @@ def run(program, other, topic, lacks, deadline):
         if step == "create_topic" and failures:
             break
     return failures
+
+
+class Imitation:
+    """A client and a broker in one, for the check below: right in every answer but for one fault, if any."""
+
+    def __init__(self, fault=None):
+        self.fault, self.topics, self.deleted = fault, {}, 0
+
+    def ask(self, name, *arguments):
+        return getattr(self, name.replace("-", "_"))(*map(str, arguments))
+
+    def wrong(self, *names):
+        return self.fault in names
+
+    def create(self, topic, partitions, *configs):
+        if topic in self.topics and not self.wrong("create again"):
+            raise Failure("TOPIC_ALREADY_EXISTS: it exists")
+        if "retention.ms=soon" in configs and not self.wrong("create wrongly"):
+            raise Failure("INVALID_CONFIG")
+        self.topics[topic] = {"partitions": int(partitions), "records": 0, "own": dict(pair.split("=") for pair in configs)}
+        return []
+
+    def list(self):
+        return [] if self.wrong("list") else list(self.topics)
+
+    def describe(self, topic):
+        return [f"{partition}=1" for partition in range(self.topics[topic]["partitions"])]
+
+    def cluster(self):
+        return ["1", "2=localhost:1"] if self.wrong("cluster") else ["1", "1=localhost:1"]
+
+    def partitions(self, topic, total):
+        if int(total) < self.topics[topic]["partitions"] and not self.wrong("fewer partitions"):
+            raise Failure("INVALID_PARTITIONS")
+        if not self.wrong("partitions"):
+            self.topics[topic]["partitions"] = int(total)
+        return []
+
+    def configs(self, topic):
+        default = {"retention.ms": str(WEEK_MS), "max.message.bytes": "1048588", "cleanup.policy": "delete"}
+        found = default | ({} if self.wrong("configs") else self.topics[topic]["own"])
+        return [f"{name}={value}" for name, value in found.items()]
+
+    def altered(self, topic):
+        return [*self.topics[topic]["own"], *(["cleanup.policy"] if self.wrong("altered") else [])]
+
+    def alter(self, topic, config):
+        if config.endswith("=soon"):
+            raise Failure("INVALID_CONFIG")
+        if self.wrong("alter forgets"):
+            self.topics[topic]["own"].clear()
+        self.topics[topic]["own"].update([config.split("=")])
+        return []
+
+    def reset(self, topic, name):
+        if not self.wrong("reset"):
+            del self.topics[topic]["own"][name]
+        return []
+
+    def replace(self, topic, config):
+        self.topics[topic]["own"] = dict([config.split("=")]) | ({"max.message.bytes": "1"} if self.wrong("replace") else {})
+        return []
+
+    def produce(self, topic, _, *times):
+        self.topics[topic].update(records=len(times), times=times)
+        return []
+
+    def offset(self, topic, partition, which):
+        times = self.topics[topic]["times"] if partition == "0" else ()
+        late = [offset for offset, time_ms in enumerate(times) if which.isdigit() and int(time_ms) >= int(which)]
+        found = {"earliest": self.deleted, "latest": len(times)}.get(which, late[0] if late else -1)
+        return [str(found + (1 if self.wrong(f"offset {which}") or self.wrong("offset time") and which.isdigit() else 0))]
+
+    def delete_records(self, topic, _, before):
+        if int(before) > self.topics[topic]["records"]:
+            raise Failure("OFFSET_OUT_OF_RANGE")
+        self.deleted = 0 if self.wrong("delete records") else int(before)
+        return [before]
+
+    def log_dirs(self, topic, *_):
+        return ["0=0", "1=0", "2=0"] if self.wrong("log dirs") else ["0=99", "1=0", "2=0"]
+
+    def delete(self, topic):
+        if not self.wrong("delete"):
+            del self.topics[topic]
+        return []
+
+
+# A fault of the imitation, and the step that must notice it.
+FAULTS = {"create again": "create_topic_again", "create wrongly": "create_topic_wrongly", "list": "list_topics",
+          "cluster": "describe_cluster", "partitions": "create_partitions", "fewer partitions": "create_partitions",
+          "configs": "describe_configs", "altered": "describe_configs", "alter forgets": "alter_configs",
+          "reset": "reset_configs", "replace": "replace_configs", "offset earliest": "list_offsets",
+          "offset latest": "list_offsets", "offset time": "list_offsets", "delete records": "delete_records",
+          "log dirs": "log_dirs", "delete": "delete_topic"}
+
+
+def check_itself():
+    """Every fault is noticed by its step, and a client without faults has none."""
+    global SEEN_SECONDS
+    kept, SEEN_SECONDS = SEEN_SECONDS, 0
+    try:
+        for fault, step in {None: None, **FAULTS}.items():
+            imitation = Imitation(fault)
+            failures = run(imitation, imitation, "topic", (), time.monotonic() + ANSWER_SECONDS)
+            assert any(failure.startswith(f"{step}:") for failure in failures) if step else failures == [], (fault, failures)
+        imitation = Imitation()
+        assert run(imitation, imitation, "topic", ("log_dirs",), time.monotonic() + ANSWER_SECONDS), "a step that works"
+    finally:
+        SEEN_SECONDS = kept
