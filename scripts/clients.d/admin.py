@@ -1,8 +1,8 @@
 # The administration of the client matrix: one sequence of requests and checks, for whatever client answers them.
 #
-# A client's program (`admin` in program.py) turns a request into a call of its own and answers with plain fields; what the answers
-# must be is said here, once. A step that the client has no call for must be named in the client's `lacks`, and one that is
-# named there must be lacking: a step is never silently left out.
+# A client's program (`admin` in program.py) turns a request into a call of its own and answers with plain fields; what the
+# answers must be is said here, once. A step that the client has no call for must be named in the client's `lacks`, and one
+# that is named there must be lacking: a step is never silently left out.
 
 import os
 import queue

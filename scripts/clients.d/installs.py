@@ -1,8 +1,8 @@
-# How the clients of the matrix are installed: an environment, a folder of modules or a compiled program, under the target directory.
+# How the clients of the matrix are installed, under the target directory: environments, modules, compiled programs.
 #
-# An installation is made again when the files that list its packages change. Compilers and interpreters are the machine's where
-# they are new enough; Go and Node come from their Python packages where not. Caches (of pip, npm, Go, Maven) are the user's. What
-# cannot be had is Missing, a skip; what should work and does not is a RuntimeError.
+# An installation is made again when the files that list its packages change. Compilers and interpreters are the machine's
+# where they are new enough; Go and Node come from their Python packages where not. Caches (of pip, npm, Go, Maven) are the
+# user's. What cannot be had is Missing, a skip; what should work and does not is a RuntimeError.
 
 import os
 import pathlib

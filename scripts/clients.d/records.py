@@ -166,8 +166,8 @@ def as_kcat_prints(headers):
     if headers.startswith("~"):
         return headers
     pairs = [pair.split(":") for pair in headers.split(",") if pair]
-    shown = [bytes.fromhex(name) + b"=" + (b"NULL" if value == "-" else bytes.fromhex(value).split(b"\0")[0]) for name, value in pairs]
-    return "~" + b",".join(shown).hex()
+    shown = [(bytes.fromhex(name), b"NULL" if value == "-" else bytes.fromhex(value).split(b"\0")[0]) for name, value in pairs]
+    return "~" + b",".join(name + b"=" + value for name, value in shown).hex()
 
 
 # What a reader cannot tell apart, by name: applied to the headers of both sides before they are compared.
