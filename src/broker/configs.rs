@@ -9,7 +9,7 @@
 //!
 //! Source: `ConfigResource.Type`, `AlterConfigOp.OpType` and `DescribeConfigsResponse` of Apache Kafka; KIP-226.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -17,10 +17,11 @@ use tracing::{error, info, warn};
 
 use super::shard::Shard;
 use super::topics;
-use crate::config::{BrokerConfig, Kind, Source, Width};
+use crate::config::{BrokerConfig, Kind, Source, TopicConfig, Width};
 use crate::controller::{AlterConfigs, ClusterImage, NamedResource, Topic};
-use crate::partition::log_options;
+use crate::partition::{Partition, log_options};
 use crate::runtime::yield_now;
+use crate::storage::LogOptions;
 use crate::types::{BrokerId, ErrorCode, TopicId};
 
 /// The numbers of `ConfigResource.Type`.
@@ -34,23 +35,17 @@ const TOPICS_AT_ONCE: usize = 32;
 pub(super) struct CurrentConfig {
     config: RefCell<Rc<BrokerConfig>>,
     applied: RefCell<Option<Arc<ClusterImage>>>,
-    changes: Cell<u64>,
 }
 
 impl CurrentConfig {
     /// What the broker was started with.
     pub(super) fn new(start: Rc<BrokerConfig>) -> CurrentConfig {
-        CurrentConfig { config: RefCell::new(start), applied: RefCell::new(None), changes: Cell::new(0) }
+        CurrentConfig { config: RefCell::new(start), applied: RefCell::new(None) }
     }
 
     /// The configuration in force.
     pub(super) fn get(&self) -> Rc<BrokerConfig> {
         self.config.borrow().clone()
-    }
-
-    /// Rises with every change: who has read a configuration sees whether it is still the one in force.
-    pub(super) fn changes(&self) -> u64 {
-        self.changes.get()
     }
 
     /// Takes in the broker's part of `image`; returns the image before it.
@@ -64,7 +59,6 @@ impl CurrentConfig {
             let config = self.get().with_dynamic(dynamic);
             *self.config.borrow_mut() = Rc::new(config);
         }
-        self.changes.set(self.changes.get() + 1);
         before
     }
 }
@@ -99,21 +93,33 @@ fn is_config_new(before: &ClusterImage, topic: &Topic) -> bool {
 }
 
 /// Brings the partitions of a topic that this shard serves to what the image says now.
-pub(super) fn apply_to(shard: &Shard, id: TopicId) {
-    let image = shard.image();
-    let broker = shard.config();
-    // Deleted in the meantime: its partitions go.
-    let Some(topic) = image.topic(id) else { return };
-    let config = match broker.topic(&topic.configs) {
-        Ok(config) => config,
+fn apply_to(shard: &Shard, id: TopicId) {
+    let partitions = shard.partitions_of(id);
+    if let Some((config, options)) = in_force(shard, id).filter(|_| !partitions.is_empty()) {
+        partitions.iter().for_each(|partition| partition.reconfigure(&config, &options));
+    }
+}
+
+/// Brings a partition that has just been opened to what the image says now: it may have changed since the opening began.
+pub(super) fn apply_to_opened(shard: &Shard, partition: &Partition) {
+    if let Some((config, options)) = in_force(shard, partition.id().topic) {
+        partition.reconfigure(&config, &options);
+    }
+}
+
+/// What a topic has now; `None` if it was deleted, or if it has what this version does not take.
+fn in_force(shard: &Shard, id: TopicId) -> Option<(TopicConfig, LogOptions)> {
+    let (image, broker) = (shard.image(), shard.config());
+    let topic = image.topic(id)?;
+    match broker.topic(&topic.configs) {
+        Ok(config) => {
+            let options = log_options(&config, &broker);
+            Some((config, options))
+        }
         Err(error) => {
             error!(topic = %topic.name, %error, "the topic keeps the configuration that it had");
-            return;
+            None
         }
-    };
-    let options = log_options(&config, &broker);
-    for partition in shard.partitions_of(id) {
-        partition.reconfigure(&config, &options);
     }
 }
 

@@ -154,7 +154,6 @@ async fn open_queued(shard: Rc<Shard>, queue: OpenQueue) -> Opened {
 async fn open(shard: &Rc<Shard>, topic: &Topic, partition: PartitionId) -> Result<bool, TopicError> {
     let at = TopicPartition { topic: topic.id, partition };
     let path = shard.data.partition(&PartitionDirectory::new(&topic.name, topic.id, partition));
-    let changes = shard.configs.changes();
     let config = topic_config(shard, topic)?;
     let options = log_options(&config, &shard.config());
     let epoch = topic.partition(partition).map(|partition| partition.leader_epoch).unwrap_or_default();
@@ -172,16 +171,12 @@ async fn open(shard: &Rc<Shard>, topic: &Topic, partition: PartitionId) -> Resul
         _ => (Log::create(&shard.storage, &path, at, options).await?, true),
     };
     let partition = Partition::new(topic.name.clone(), at, log, epoch, config);
-    shard.add_partition(at, partition);
-    if shard.configs.changes() != changes {
-        configs::apply_to(shard, at.topic);
-    }
+    shard.add_partition(at, partition.clone());
+    configs::apply_to_opened(shard, &partition);
     Ok(clean)
 }
 
 fn topic_config(shard: &Shard, topic: &Topic) -> Result<TopicConfig, TopicError> {
-    let image = shard.image();
-    let topic = image.topic(topic.id).map_or(topic, |current| current);
     shard.config().topic(&topic.configs).map_err(|error| TopicError::Config(error.to_string()))
 }
 

@@ -38,7 +38,6 @@ pub use kafka_protocol::messages::describe_topic_partitions_response::{
 pub use kafka_protocol::messages::incremental_alter_configs_request::{
     AlterConfigsResource as IncrementalAlterConfigsResource, AlterableConfig as IncrementalAlterableConfig,
 };
-pub use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse as IncrementalAlterConfigsResourceResponse;
 pub use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 pub use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 pub use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
@@ -62,6 +61,10 @@ pub use kafka_protocol::protocol::StrBytes;
 pub use uuid::Uuid;
 
 use crate::types::TopicId;
+
+/// The result of one resource; the response of AlterConfigs has a type of the same name.
+pub type IncrementalAlterConfigsResourceResponse =
+    kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
 
 impl From<TopicId> for Uuid {
     fn from(id: TopicId) -> Uuid {

@@ -166,7 +166,7 @@ fn write_caching_is_switched_on_and_off_at_run_time() {
         append(&log, 1, 100);
         log.flush().await.expect("a healthy disk");
         let caching = LogOptions { write_caching: true, flush_interval: Duration::from_millis(50), ..small_options() };
-        log.set_options(caching);
+        log.set_options(caching.clone());
         append(&log, 1, 100);
         assert_eq!(log.segment_count(), 2, "a segment is for caching from its start");
         sleep(Duration::from_millis(20)).await;
@@ -181,6 +181,11 @@ fn write_caching_is_switched_on_and_off_at_run_time() {
         assert_eq!(log.durable_end(), offset(3), "what was only written is synced first");
         append(&log, 1, 100);
         log.flush().await.expect("a healthy disk");
+        log.set_options(caching);
+        append(&log, 1, 100);
+        assert_eq!(log.segment_count(), 2, "this one was begun for caching");
+        sleep(Duration::from_millis(5)).await;
+        assert_eq!((log.committed_end(), log.durable_end()), (offset(5), offset(4)), "written is enough again");
         log.close().await.expect("closed");
     });
 }
