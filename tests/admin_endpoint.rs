@@ -15,8 +15,8 @@ use std::time::Duration;
 use clients::librdkafka::{self as client, Record, create_topic, produce, producer_config, read};
 use clients::wire::{Client, FETCH_BY_NAME, PRODUCE_BY_NAME, batch, code, fetch_request, produce_request};
 use clients::{SOON, eventually, noise};
-use corelane::metrics::{CATALOGUE, Kind};
-use corelane::types::ErrorCode;
+use corelane::metrics::{CATALOGUE, Kind, Recording, render};
+use corelane::types::{ErrorCode, ShardId};
 use rdkafka::Offset;
 use support::{Broker, BrokerOptions, Scratch, fixed_port, now};
 
@@ -392,4 +392,28 @@ fn heads_without_end_are_cut_off() {
         assert!(refused || answer.is_empty(), "{}", String::from_utf8_lossy(&answer));
     }
     assert_eq!(get(admin, "/metrics").status, 200);
+}
+
+#[test]
+fn a_shard_that_writes_is_read_from_another_thread() {
+    let shard = Recording::default();
+    let reading = shard.reading();
+    let rounds = 1000;
+    let reader = std::thread::spawn(move || {
+        let count = |text: &str| {
+            let line = text.lines().find(|line| line.starts_with("corelane_commits_total{")).expect("it is there");
+            line.rsplit(' ').next().and_then(|number| number.parse::<u64>().ok()).expect("a number")
+        };
+        let mut last = 0;
+        while last < rounds {
+            let now = count(&render(&[(ShardId(0), reading.clone())], |_| None));
+            assert!(now >= last, "a counter went from {last} to {now}");
+            last = now;
+        }
+    });
+    for _ in 0..rounds {
+        shard.commits.add(1);
+        std::thread::yield_now();
+    }
+    reader.join().expect("it saw only growing numbers, up to the last one");
 }

@@ -56,7 +56,7 @@ fn describe(shard: &Shard, resource: DescribeConfigsResource, wanted: Wanted) ->
                 keys.as_ref().is_none_or(|keys| keys.iter().any(|key| key.as_str() == entry.name))
             };
             let entries = entries.into_iter().filter(asked).map(|entry| encode(entry, wanted));
-            DescribeConfigsResult::default().with_configs(entries.collect())
+            DescribeConfigsResult::default().with_error_message(None).with_configs(entries.collect())
         }
         Err((code, reason)) => DescribeConfigsResult::default()
             .with_error_code(code.code())

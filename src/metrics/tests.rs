@@ -99,30 +99,6 @@ fn histograms_have_buckets_a_sum_and_a_count() {
 }
 
 #[test]
-fn a_shard_that_writes_is_read_from_another_thread() {
-    let shard = Recording::default();
-    let reading = shard.reading();
-    let rounds = 1000;
-    let reader = std::thread::spawn(move || {
-        let count = |text: &str| {
-            let line = text.lines().find(|line| line.starts_with("corelane_commits_total{")).expect("it is there");
-            line.rsplit(' ').next().and_then(|number| number.parse::<u64>().ok()).expect("a number")
-        };
-        let mut last = 0;
-        while last < rounds {
-            let now = count(&render(&[(ShardId(0), reading.clone())], api_name));
-            assert!(now >= last, "a counter went from {last} to {now}");
-            last = now;
-        }
-    });
-    for _ in 0..rounds {
-        shard.commits.add(1);
-        std::thread::yield_now();
-    }
-    reader.join().expect("it saw only growing numbers, up to the last one");
-}
-
-#[test]
 fn every_name_has_the_form_of_its_kind_and_needs_no_escape() {
     let mut names = std::collections::HashSet::new();
     for metric in CATALOGUE {

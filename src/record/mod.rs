@@ -8,8 +8,9 @@
 //! | records | a batch | [`BatchBuilder`] |
 //! | a `ProducedBatch` | the same in another codec | [`Recompressor`] |
 //!
-//! A batch is stored and served byte for byte as it came, but for the stamp and, where a topic wants it, the codec. Nothing here does I/O, knows the time or keeps
-//! state beyond buffers that are used again. No input panics, and none takes memory or time on its mere claim.
+//! A batch is stored and served byte for byte as it came, but for the stamp and, where a topic wants it, the codec. Nothing here
+//! does I/O, knows the time or keeps state beyond buffers that are used again. No input panics, and none takes memory or time on
+//! its mere claim.
 
 #![cfg_attr(not(test), warn(clippy::cast_possible_truncation))]
 

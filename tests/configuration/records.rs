@@ -150,7 +150,7 @@ pub(crate) fn gzip_level(setting: &mut Setting) {
 }
 
 pub(crate) fn zstd_level(setting: &mut Setting) {
-    level(setting, "zstd", ["1", "3", "19"]);
+    level(setting, "zstd", ["-50", "3", "19"]);
 }
 
 pub(crate) fn producer_expiration(setting: &mut Setting) {

@@ -1,5 +1,6 @@
 //! The control plane against the codec's own encoders, and against hostile bytes.
 
+mod configuring;
 mod describing;
 
 use bytes::{Buf, BytesMut};
@@ -102,39 +103,8 @@ fn full_request(api: Api) -> Option<Request> {
             .with_producer_id(ProducerId(if version >= 3 { 17 } else { -1 }))
             .with_producer_epoch(if version >= 3 { 2 } else { -1 })
             .into(),
-        ApiKey::DescribeConfigs => {
-            let resource = |keys| {
-                DescribeConfigsResource::default()
-                    .with_resource_type(2)
-                    .with_resource_name(text("orders"))
-                    .with_configuration_keys(keys)
-            };
-            DescribeConfigsRequest::default()
-                .with_resources(vec![resource(None), resource(Some(vec![text("retention.ms"), text("x")]))])
-                .with_include_synonyms(true)
-                .with_include_documentation(version >= 3)
-                .into()
-        }
-        ApiKey::AlterConfigs => {
-            let config = |value| AlterableConfig::default().with_name(text("retention.ms")).with_value(value);
-            let resource = AlterConfigsResource::default()
-                .with_resource_type(2)
-                .with_resource_name(text("orders"))
-                .with_configs(vec![config(Some(text("1"))), config(None)]);
-            AlterConfigsRequest::default().with_resources(vec![resource]).with_validate_only(true).into()
-        }
-        ApiKey::IncrementalAlterConfigs => {
-            let config = |operation, value| {
-                IncrementalAlterableConfig::default()
-                    .with_name(text("cleanup.policy"))
-                    .with_config_operation(operation)
-                    .with_value(value)
-            };
-            let resource = IncrementalAlterConfigsResource::default()
-                .with_resource_type(4)
-                .with_resource_name(text("1"))
-                .with_configs(vec![config(2, Some(text("delete"))), config(1, None)]);
-            IncrementalAlterConfigsRequest::default().with_resources(vec![resource]).with_validate_only(true).into()
+        ApiKey::DescribeConfigs | ApiKey::AlterConfigs | ApiKey::IncrementalAlterConfigs => {
+            configuring::full_request(api)
         }
         _ => describing::full_request(api),
     })
@@ -350,41 +320,8 @@ fn full_response(key: ApiKey) -> Option<Response> {
             DeleteRecordsResponse::default().with_topics(vec![topic]).into()
         }
         ApiKey::InitProducerId => InitProducerIdResponse::default().with_producer_id(ProducerId(17)).into(),
-        ApiKey::DescribeConfigs => {
-            let synonym = DescribeConfigsSynonym::default()
-                .with_name(text("log.retention.ms"))
-                .with_value(Some(text("1")))
-                .with_source(3);
-            let config = DescribeConfigsResourceResult::default()
-                .with_name(text("retention.ms"))
-                .with_value(Some(text("1")))
-                .with_config_source(3)
-                .with_synonyms(vec![synonym])
-                .with_config_type(5)
-                .with_documentation(Some(text("How long.")));
-            let unset = DescribeConfigsResourceResult::default().with_name(text("memory.bytes")).with_value(None);
-            let result = DescribeConfigsResult::default()
-                .with_error_message(Some(text("no")))
-                .with_resource_type(2)
-                .with_resource_name(text("orders"))
-                .with_configs(vec![config, unset]);
-            DescribeConfigsResponse::default().with_results(vec![result]).into()
-        }
-        ApiKey::AlterConfigs => {
-            let response = AlterConfigsResourceResponse::default()
-                .with_error_code(40)
-                .with_error_message(Some(text("no")))
-                .with_resource_type(2)
-                .with_resource_name(text("orders"));
-            AlterConfigsResponse::default().with_responses(vec![response]).into()
-        }
-        ApiKey::IncrementalAlterConfigs => {
-            let response = IncrementalAlterConfigsResourceResponse::default()
-                .with_error_code(40)
-                .with_error_message(None)
-                .with_resource_type(4)
-                .with_resource_name(text(""));
-            IncrementalAlterConfigsResponse::default().with_responses(vec![response]).into()
+        ApiKey::DescribeConfigs | ApiKey::AlterConfigs | ApiKey::IncrementalAlterConfigs => {
+            configuring::full_response(key)
         }
         _ => describing::full_response(key),
     })
