@@ -12,7 +12,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    pub(super) const ZERO: Counter = Counter(AtomicU64::new(0));
+    /// A counter at zero.
+    pub(super) const fn new() -> Counter {
+        Counter(AtomicU64::new(0))
+    }
 
     /// Adds `by`.
     pub fn add(&self, by: u64) {

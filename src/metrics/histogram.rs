@@ -62,7 +62,7 @@ impl Histogram {
 
 impl Default for Histogram {
     fn default() -> Histogram {
-        Histogram { buckets: [const { Counter::ZERO }; BUCKETS], nanos: Counter::ZERO }
+        Histogram { buckets: [const { Counter::new() }; BUCKETS], nanos: Counter::new() }
     }
 }
 

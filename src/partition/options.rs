@@ -31,7 +31,6 @@ pub fn log_options(topic: &TopicConfig, broker: &BrokerConfig) -> LogOptions {
         checkpoint_interval: broker.checkpoint_interval,
         producer_expiry: broker.producer_expiration,
         producers_max: broker.producers_max,
-        ..defaults
     }
 }
 

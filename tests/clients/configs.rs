@@ -48,8 +48,11 @@ fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
 }
 
+/// A key, what is done to it, and the value for that.
+pub(crate) type Change<'a> = (&'a str, i8, Option<&'a str>);
+
 /// A request that changes single keys: (resource, [(key, operation, value)]).
-pub(crate) fn incremental(changes: &[(Resource<'_>, &[(&str, i8, Option<&str>)])]) -> IncrementalAlterConfigsRequest {
+pub(crate) fn incremental(changes: &[(Resource<'_>, &[Change<'_>])]) -> IncrementalAlterConfigsRequest {
     let resources = changes.iter().map(|(Resource(kind, name), keys)| {
         let configs = keys.iter().map(|(key, operation, value)| {
             IncrementalAlterableConfig::default()
@@ -84,7 +87,7 @@ pub(crate) fn answers(
 impl Client {
     /// Changes keys of resources.
     #[track_caller]
-    pub(crate) fn change(&mut self, changes: &[(Resource<'_>, &[(&str, i8, Option<&str>)])]) -> Vec<Answered> {
+    pub(crate) fn change(&mut self, changes: &[(Resource<'_>, &[Change<'_>])]) -> Vec<Answered> {
         let request = incremental(changes);
         let response = self.call(1, &request);
         answers(&request, response)

@@ -105,7 +105,8 @@ fn pages_of_any_size_give_every_partition_once() {
     let topics = [("a", 5), ("a.b", 1), ("a_c", 7), ("b", 2), ("z", 1)];
     let image = image(&topics);
     for limit in 1..=17 {
-        let (mut seen, mut cursor): (Vec<(String, i32)>, Option<(String, i32)>) = (Vec::new(), None);
+        let mut seen: Vec<(String, i32)> = Vec::new();
+        let mut cursor: Option<(String, i32)> = None;
         for _ in 0..=16 {
             let start = cursor.as_ref().map(|(name, partition)| (name.as_str(), *partition));
             let (topics, next) = shown(&answer(&image, &request(&[], limit, start)));
