@@ -25,6 +25,12 @@ use crate::storage::frames::{AppendError, FRAME_PAYLOAD_BYTES_MAX, FrameEvent, F
 use crate::types::Offset;
 pub use payload::PayloadError;
 
+/// What a payload of the metadata log holds, for the fuzz targets alone: they feed it bytes that no log ever wrote.
+#[doc(hidden)]
+pub fn fuzz_payload(bytes: &[u8]) -> Result<(Offset, Vec<MetadataRecord>), PayloadError> {
+    payload::decode(bytes).map(|payload| (payload.offset, payload.records))
+}
+
 /// Whether a metadata log is expected to be there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Start {

@@ -18,6 +18,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -36,6 +37,15 @@ const _: () = assert!(OUTGROWN_BYTES_MIN + (WRITE_BYTES_MAX as u64) < FILE_BYTES
 
 /// Bytes of a payload at most.
 pub const FRAME_PAYLOAD_BYTES_MAX: usize = PAYLOAD_BYTES_MAX;
+
+/// Where the payloads of a file lie, for the fuzz targets alone: they feed it files that no log ever wrote. `None` if it
+/// would not be opened.
+#[doc(hidden)]
+pub fn fuzz_file(content: &[u8]) -> Option<Vec<Range<usize>>> {
+    let header = FileHeader::decode(content).ok()?;
+    let scan = format::scan(content, &header).ok()?;
+    Some([scan.snapshot, scan.frames].concat())
+}
 
 /// Why a frame log cannot be opened.
 #[derive(Debug, thiserror::Error)]
