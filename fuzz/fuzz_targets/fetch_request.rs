@@ -1,0 +1,9 @@
+//! libFuzzer's way into `targets::requests::fetch_request`.
+//!
+//! What is checked is written there; nothing is decided here.
+#![no_main]
+
+#[path = "../targets/mod.rs"]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| targets::requests::fetch_request(input));
