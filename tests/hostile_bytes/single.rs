@@ -153,7 +153,9 @@ fn a_client_that_never_reads_while_it_asks_for_megabytes_costs_no_more_than_its_
     let scratch = Scratch::new("hostile-never-reads");
     let broker = cold_broker(&scratch, |client| {
         client.create_topic("much", 1, &[]);
-        (0..MUCH as u64).for_each(|number| drop(client.append("much", 0, &batch(&[&noise(number, 1_000_000)]))));
+        for number in 0..MUCH as u64 {
+            client.append("much", 0, &batch(&[&noise(number, 1_000_000)]));
+        }
     });
     let mut neighbour = Client::connect(broker.address());
     neighbour.create_topic("neighbour", 1, &[]);
