@@ -10,6 +10,7 @@
 //! are made modest first; see [`Attackers::modest`]. Environment: CORELANE_HOSTILE_CONNECTION_FRAMES (50 000),
 //! CORELANE_HOSTILE_SEED; see `scripts/hostile`.
 
+use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -18,11 +19,12 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bytes::Bytes;
+use corelane::record::HEADER_BYTES;
 use corelane::types::ErrorCode;
 use corelane::wire::messages::{ApiVersionsRequest, StrBytes};
 use corelane::wire::{Api, ApiKey, CorrelationId, Request, client, decode_request, parse_header};
 
-use super::clients::wire::{Client, batch, batches, code};
+use super::clients::wire::{Client, PRODUCE_BY_NAME, batch, batches, code, fetch_request, produce_request};
 use super::clients::{SOON, noise};
 use super::corpus::{self, Frame};
 use super::process::resident_memory;
@@ -31,7 +33,7 @@ use super::targets::random::Random;
 use super::{alone, hex, mutate, number};
 
 /// Connections that attack at a time.
-const ATTACKERS: usize = 3;
+const ATTACKERS: usize = 2;
 /// How long an answer, or the end of the connection, may take.
 const ANSWER_WITHIN: Duration = SOON;
 /// What the broker may grow by under attack.
@@ -76,35 +78,35 @@ pub(crate) fn cold_broker(scratch: &Scratch, before: impl FnOnce(&mut Client)) -
     broker
 }
 
-/// A client that appends one batch after the other and reads each back.
+/// Produce requests that the good client has in flight, as many as real producers have.
+const INFLIGHT: usize = 5;
+
+/// A good client: one connection appends, another one reads behind it, as producers and consumers do.
 struct Good {
+    /// No further record is to be sent.
     stop: Arc<AtomicBool>,
+    /// No further record will be acknowledged.
+    complete: Arc<AtomicBool>,
+    /// Records that were read back.
     done: Arc<AtomicU64>,
-    thread: JoinHandle<u64>,
+    producer: JoinHandle<u64>,
+    consumer: JoinHandle<u64>,
 }
 
 impl Good {
     fn start(address: SocketAddr) -> Good {
-        let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let thread = thread::spawn({
-            let (stop, done) = (stop.clone(), done.clone());
-            move || {
-                let mut client = Client::connect(address);
-                client.create_topic("good", 1, &[]);
-                for number in 0.. {
-                    if stop.load(Ordering::Relaxed) {
-                        return number;
-                    }
-                    let offset = client.append("good", 0, &good_batch(number));
-                    assert_eq!(offset, number as i64, "nobody else writes here");
-                    let data = client.fetch("good", 0, offset);
-                    assert_eq!(batches(&data)[0].records(), &good_batch(number)[61..], "record {number}");
-                    done.fetch_add(1, Ordering::Relaxed);
-                }
-                unreachable!("numbers do not end")
-            }
+        Client::connect(address).create_topic("good", 1, &[]);
+        let (stop, complete) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (acked, done) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let producer = thread::spawn({
+            let (stop, acked) = (stop.clone(), acked.clone());
+            move || produce_until(address, &stop, &acked)
         });
-        Good { stop, done, thread }
+        let consumer = thread::spawn({
+            let (complete, done) = (complete.clone(), done.clone());
+            move || consume_until(address, &complete, &acked, &done)
+        });
+        Good { stop, complete, done, producer, consumer }
     }
 
     /// Records written and read in `window`, by the second.
@@ -115,11 +117,58 @@ impl Good {
         done as f64 / (now() - began).as_secs_f64()
     }
 
-    /// Ends the client; how many records were acknowledged.
+    /// Ends the client; how many records were acknowledged, all of which have been read.
     fn finish(self) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().expect("the good client was never refused")
+        let acked = self.producer.join().expect("the good producer was never refused");
+        self.complete.store(true, Ordering::Release);
+        let read = self.consumer.join().expect("the good consumer read what was written");
+        assert_eq!(read, acked, "records read and records acknowledged");
+        acked
     }
+}
+
+/// Appends records until it is stopped; each lands at the offset of its number. Returns how many there are.
+fn produce_until(address: SocketAddr, stop: &AtomicBool, acked: &AtomicU64) -> u64 {
+    let mut client = Client::connect(address);
+    let mut waiting = VecDeque::new();
+    let mut next = 0;
+    loop {
+        while waiting.len() < INFLIGHT && !stop.load(Ordering::Relaxed) {
+            waiting.push_back(client.send(PRODUCE_BY_NAME, &produce_request("good", 0, &good_batch(next), -1)));
+            next += 1;
+        }
+        let Some(sent) = waiting.pop_front() else { return next };
+        let answer = client.receive(sent).responses.remove(0).partition_responses.remove(0);
+        assert_eq!(code(answer.error_code), ErrorCode::None, "{:?}", answer.error_message);
+        assert_eq!(answer.base_offset, acked.load(Ordering::Relaxed) as i64, "nobody else writes here");
+        acked.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Reads the same records behind the producer, until the last one is acknowledged and read.
+fn consume_until(address: SocketAddr, complete: &AtomicBool, acked: &AtomicU64, done: &AtomicU64) -> u64 {
+    let mut client = Client::connect(address);
+    loop {
+        let next = done.load(Ordering::Relaxed);
+        if complete.load(Ordering::Acquire) && next >= acked.load(Ordering::Relaxed) {
+            return next;
+        }
+        done.fetch_add(read_good(&mut client, next), Ordering::Relaxed);
+    }
+}
+
+/// Reads the good client's records from number `next` on, waiting a little for the first; how many came, each as written.
+fn read_good(client: &mut Client, next: u64) -> u64 {
+    let request = fetch_request(&[("good", 0, next as i64, 1 << 20)]).with_max_wait_ms(100).with_min_bytes(1);
+    let data = client.fetch_all(&request).remove(0);
+    assert_eq!(code(data.error_code), ErrorCode::None);
+    let found = batches(&data);
+    for (number, stored) in (next..).zip(&found) {
+        assert_eq!(stored.base_offset().value(), number as i64);
+        assert_eq!(stored.records(), &good_batch(number)[HEADER_BYTES..], "record {number}");
+    }
+    found.len() as u64
 }
 
 fn good_batch(number: u64) -> Vec<u8> {
@@ -366,16 +415,11 @@ fn a_broker_under_mutated_frames_lives_stays_small_and_serves_a_good_client() {
 /// Demands that the good client's records are all there, in order.
 fn assert_all_there(broker: &Broker, acked: u64) {
     let mut client = Client::connect(broker.address());
-    let mut number = 0;
-    while number < acked {
-        let data = client.fetch("good", 0, number as i64);
-        assert_eq!(code(data.error_code), ErrorCode::None);
-        let found = batches(&data);
-        assert!(!found.is_empty(), "record {number} of {acked} is gone");
-        for stored in found {
-            assert_eq!(stored.base_offset().value(), number as i64);
-            assert_eq!(stored.records(), &good_batch(number)[61..], "record {number}");
-            number += 1;
-        }
+    let mut next = 0;
+    while next < acked {
+        let read = read_good(&mut client, next);
+        assert!(read > 0, "record {next} of {acked} is gone");
+        next += read;
     }
+    assert_eq!(next, acked, "records beyond those that were acknowledged");
 }
