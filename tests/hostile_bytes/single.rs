@@ -174,12 +174,14 @@ fn a_client_that_never_reads_while_it_asks_for_megabytes_costs_no_more_than_its_
         assert_served(&mut neighbour, "neighbour");
         growth.assert_at_most(OWED_BYTES_MAX, "while answers wait");
     }
-    // When it reads at last, it gets what it asked for, in order.
+    // When it reads at last, it gets what it asked for, in order; of each answer as much as memory had room for.
     for (round, waiting) in (0..).zip(sent).take(20) {
         let data = partitions(greedy.receive(waiting));
         assert_eq!(data.len() as i64, ASKED);
+        assert!(!batches(&data[0]).is_empty(), "every answer goes on");
         for (step, data) in (0..).zip(&data) {
-            assert_eq!(batches(data)[0].base_offset().value(), (round + step) % MUCH);
+            let first = batches(data).first().map(|batch| batch.base_offset().value());
+            assert!(first.is_none_or(|first| first == (round + step) % MUCH), "{first:?}");
         }
     }
     drop(greedy);
