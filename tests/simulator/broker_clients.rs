@@ -40,6 +40,10 @@ pub(crate) struct Shared {
     pub(crate) targets: Vec<Rc<Target>>,
     /// No new work; what is open is brought to its end.
     pub(crate) stop: Cell<bool>,
+    /// The broker is being stopped: it answers what waits.
+    pub(crate) stopping: Cell<bool>,
+    /// How often it was.
+    pub(crate) stops: Cell<u64>,
     /// Clients that have not ended.
     pub(crate) running: Cell<usize>,
     /// Batches that were acknowledged.
@@ -56,6 +60,8 @@ impl Shared {
             address,
             targets,
             stop: Cell::new(false),
+            stopping: Cell::new(false),
+            stops: Cell::new(0),
             running: Cell::new(0),
             acknowledged: Cell::new(0),
             faults,

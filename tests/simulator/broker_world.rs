@@ -169,6 +169,7 @@ impl BrokerWorld {
     /// Starts the broker; it need not have come up when this returns.
     fn start(&mut self) -> Rc<Life> {
         self.totals.lives += 1;
+        self.shared.stopping.set(false);
         let life = Rc::new(Life::default());
         let plans = self.config.listeners.iter().map(ListenerPlan::new).collect::<Result<Vec<_>, _>>();
         let plans = plans.unwrap_or_else(|error| panic!("{error}"));
@@ -253,6 +254,8 @@ impl BrokerWorld {
     /// Stops the broker as SIGTERM does.
     fn stop(&mut self, life: &Life, faults: bool) {
         tracing::debug!(now = ?self.simulation.now(), "the broker is asked to stop");
+        self.shared.stopping.set(true);
+        self.shared.stops.set(self.shared.stops.get() + 1);
         self.simulation.terminate(self.node);
         let (simulation, node) = (&self.simulation, self.node);
         let ended = self.run_until(START_MAX, || life.ended.borrow().is_some() || !simulation.is_running(node));

@@ -154,7 +154,7 @@ async fn read_enough(shard: &Rc<Shard>, limits: &Limits, scratch: &mut Scratch) 
         }
         let bytes = reads.iter().map(Read::bytes).sum();
         // Bytes that came while the fetch parked may have been counted twice: then it waits once more.
-        if read::is_enough(shard, limits, reads, bytes) || wanted.is_empty() {
+        if read::is_enough(shard, limits, wanted, reads, bytes) || wanted.is_empty() {
             return;
         }
     }

@@ -98,7 +98,7 @@ pub(super) async fn read_until(
 ) {
     // Most fetches find enough at once: they park nowhere.
     let bytes = read_all(shard, wanted, limits, reads).await;
-    if is_enough(shard, limits, reads, bytes) {
+    if is_enough(shard, limits, wanted, reads, bytes) {
         return;
     }
     // Parked before reading, so that nothing that arrives in between is missed.
@@ -106,7 +106,7 @@ pub(super) async fn read_until(
     let led = wanted.iter().filter_map(|wanted| shard.partition(&image, wanted.at.ok()?).ok());
     let parkings: Vec<_> = led.map(|partition| partition.park(parked)).collect();
     let bytes = read_all(shard, wanted, limits, reads).await;
-    if is_enough(shard, limits, reads, bytes) || parkings.is_empty() {
+    if is_enough(shard, limits, wanted, reads, bytes) || parkings.is_empty() {
         return;
     }
     reads.clear();
@@ -119,9 +119,18 @@ pub(super) async fn read_until(
 }
 
 /// Whether what was read, `bytes` bytes of records, is to be answered without waiting for more.
-pub(super) fn is_enough(shard: &Shard, limits: &Limits, reads: &[Read], bytes: usize) -> bool {
-    let failed = reads.iter().any(|read| !matches!(read, Read::Records { .. }));
-    bytes >= limits.bytes_min || failed || shard.is_draining() || limits.deadline <= Instant::now()
+pub(super) fn is_enough(shard: &Shard, limits: &Limits, wanted: &[Wanted], reads: &[Read], bytes: usize) -> bool {
+    // A partition that failed, or whose next batch is too large for what is left, gets no better by waiting.
+    let is_over = |(wanted, read): (&Wanted, &Read)| match read {
+        Read::Records { ends, batches } => {
+            batches.is_empty() && wanted.from.is_some_and(|from| from < ends.high_watermark)
+        }
+        _ => true,
+    };
+    bytes >= limits.bytes_min
+        || shard.is_draining()
+        || limits.deadline <= Instant::now()
+        || wanted.iter().zip(reads).any(is_over)
 }
 
 /// Reads every partition once into `reads`, and says how many bytes of records came together.
