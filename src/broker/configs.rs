@@ -95,7 +95,10 @@ fn is_config_new(before: &ClusterImage, topic: &Topic) -> bool {
 /// Brings the partitions of a topic that this shard serves to what the image says now.
 fn apply_to(shard: &Shard, id: TopicId) {
     let partitions = shard.partitions_of(id);
-    if let Some((config, options)) = in_force(shard, id).filter(|_| !partitions.is_empty()) {
+    if partitions.is_empty() {
+        return;
+    }
+    if let Some((config, options)) = in_force(shard, id) {
         partitions.iter().for_each(|partition| partition.reconfigure(&config, &options));
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! | module | rules |
 //! |---|---|
+//! | `answers` | 4, 18, 20, 22: what answers say beside what was asked for |
 //! | `frames` | 1–3, 5, 28: versions, order, what ends a connection |
 //! | `metadata` | 8, 26: topics by name and id, and their creation |
 //! | `partitions` | 26: topics that grow |
@@ -17,6 +18,7 @@
 //! | `configs` | 25, 26: configurations as they are told and changed |
 //! | `leader_epochs` | 21: where leader epochs end |
 
+mod answers;
 #[path = "../clients/mod.rs"]
 mod clients;
 mod configs;

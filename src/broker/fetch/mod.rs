@@ -24,7 +24,7 @@ use crate::partition::ParkedFetch;
 use crate::runtime::{Class, Duration, Instant, Slice, spawn};
 use crate::types::{BrokerId, ErrorCode, Pieces, TopicId, TopicPartition};
 use crate::wire::fetch::{
-    FetchHead, FetchPartition, FetchRequest, FetchResponseEncoder, FetchedPartition, SessionRequest,
+    FetchHead, FetchPartition, FetchRequest, FetchResponseEncoder, FetchedPartition, Isolation, SessionRequest,
 };
 use crate::wire::{CurrentLeader, NodeEndpoint, RequestHeader};
 
@@ -189,7 +189,11 @@ fn encode_all(
         encoder.topic(topic.key, topic.reads.len());
         for place in topic.reads {
             let read = std::mem::replace(&mut reads[place], Read::Unread);
-            let described = describe(&wanted[place], &read, &image);
+            let described = FetchedPartition {
+                // Of transactions that were aborted; there are none yet.
+                aborted_transactions: (request.isolation == Isolation::ReadCommitted).then_some(&[]),
+                ..describe(&wanted[place], &read, &image)
+            };
             if let Some(leader) = described.current_leader.and_then(|current| current.leader) {
                 leaders.extend(shard.endpoint(&image, leader, connection.listener()).map(|at| (leader, at)));
             }
