@@ -11,7 +11,7 @@ use corelane::record::{
     BatchHeader, BatchScanner, CRC_REGION_AT, Codec, DecompressLimits, Decompressors, HEADER_BYTES, LOG_OVERHEAD,
     MAGIC, MAGIC_AT, ProduceRules, RecordReader, TimestampType, validate_produce,
 };
-use corelane::types::{LeaderEpoch, Offset, Timestamp};
+use corelane::types::{ErrorCode, LeaderEpoch, Offset, Timestamp};
 
 /// Bytes of a batch at most, beyond any input.
 const BATCH_BYTES_MAX: usize = 16 << 20;
@@ -110,11 +110,12 @@ pub(crate) fn validate(batch: &[u8], zstd_allowed: bool, scratch: &mut Scratch) 
     validate_produce(batch, now(), &rules, &mut scratch.0).is_ok()
 }
 
-/// What a validation came to: what there is to compare.
-type Judgement = Result<(u32, Codec, Option<Timestamp>), String>;
+/// What a validation came to: what there is to compare. Of an error what the client is told: which of two faults of broken
+/// data zstd meets first depends on the buffers that its context has from earlier.
+type Judgement = Result<(u32, Codec, Option<Timestamp>), ErrorCode>;
 
 fn judgement(batch: &[u8], rules: &ProduceRules, decompressors: &mut Decompressors) -> Judgement {
-    let produced = validate_produce(batch, now(), rules, decompressors).map_err(|error| error.to_string())?;
+    let produced = validate_produce(batch, now(), rules, decompressors).map_err(|error| error.code())?;
     Ok((produced.record_count(), produced.codec(), produced.max_timestamp()))
 }
 
