@@ -1,4 +1,7 @@
 //! What answers say beside what was asked for: ranges that clients draw conclusions from, ends, leaders, epochs, pauses.
+//!
+//! Each test builds the state in which a naive broker's answer differs from the right one, and reads the whole answer. It does
+//! not judge the records themselves; that is what the other files of this directory do.
 
 use corelane::record::Codec;
 use corelane::types::ErrorCode;

@@ -162,6 +162,7 @@ struct Prepared {
     ring: Rc<Ring>,
     load: Arc<Load>,
     guard: Rc<Guard>,
+    preemption: Duration,
 }
 
 fn prepare(options: &Options, preemption: Duration) -> Result<Prepared, StartError> {
@@ -170,7 +171,7 @@ fn prepare(options: &Options, preemption: Duration) -> Result<Prepared, StartErr
     }
     let placement = options.core.map_or(Placement::Unbound, Placement::Fixed);
     let executor = LocalExecutorBuilder::new(placement)
-        .preempt_timer(preemption)
+        .preempt_timer(PREEMPTION)
         .io_memory(GLOMMIO_MEMORY_BYTES)
         .ring_depth(GLOMMIO_RING_ENTRIES)
         .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
@@ -179,13 +180,13 @@ fn prepare(options: &Options, preemption: Duration) -> Result<Prepared, StartErr
     let ring = Ring::new()?;
     let load = Arc::new(Load::default());
     let guard = Guard::start(&load).map_err(|source| StartError::Thread { source })?;
-    Ok(Prepared { executor, ring, load, guard })
+    Ok(Prepared { executor, ring, load, guard, preemption })
 }
 
 impl Prepared {
     fn run<T: 'static>(self, main: impl Future<Output = T> + 'static) -> T {
         let was_vital = abort_if_this_thread_panics(Some("a shard"));
-        let result = self.executor.run(drive(self.ring, self.load, self.guard, main));
+        let result = self.executor.run(drive(self.ring, self.load, self.guard, self.preemption, main));
         context::replace(None);
         VITAL.set(was_vital);
         result
@@ -197,12 +198,16 @@ async fn drive<T: 'static>(
     ring: Rc<Ring>,
     load: Arc<Load>,
     guard: Rc<Guard>,
+    preemption: Duration,
     main: impl Future<Output = T> + 'static,
 ) -> T {
+    guard.attend().await;
     let pump = Pump::new(ring.clone(), load.clone());
+    // A shorter timer than the executor's is the wish of the queues: at the first turn there is nobody to be woken yet.
+    let latency = if preemption < PREEMPTION { Latency::Matters(preemption) } else { Latency::NotImportant };
     let queues = Class::ALL.map(|class| {
         let name = format!("{class:?}");
-        glommio::executor().create_task_queue(Shares::Static(class.shares()), Latency::NotImportant, &name)
+        glommio::executor().create_task_queue(Shares::Static(class.shares()), latency, &name)
     });
     let shard = Rc::new(Shard::new(ring.clone(), pump.clone(), load.clone(), queues));
     let before = context::replace(Some(Backend::Real(shard.clone())));
@@ -211,19 +216,24 @@ async fn drive<T: 'static>(
     let own = queues[0];
     let pumping = spawn_native(counted_own(&load, pump.clone(), pump.clone().run()), own);
     let watching = spawn_native(counted_own(&load, pump.clone(), pump.clone().watch_eventfd()), own);
-    let guarding = spawn_native(counted_own(&load, pump.clone(), guard.clone().be_woken()), own);
     let (sender, output) = sync::oneshot();
-    shard.spawn(Class::Produce, async move { sender.send(main.await) });
+    let ending = guard.clone();
+    shard.spawn(Class::Produce, async move {
+        let output = main.await;
+        ending.set_busy(true);
+        sender.send(output)
+    });
+    guard.set_busy(false);
     let output = output.await.expect("a panic aborts the process, so main returns");
 
     pump.close();
-    guard.end();
     while !pump.tasks().is_empty() {
         glommio::executor().yield_task_queue_now().await;
     }
-    for task in [pumping, watching, guarding] {
+    for task in [pumping, watching] {
         task.await;
     }
+    guard.end();
     ring.shut_down();
     output
 }

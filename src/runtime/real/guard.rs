@@ -2,8 +2,9 @@
 //!
 //! glommio 0.9.0 goes to sleep although tasks are runnable if its preemption timer fires before the first task of a turn. It
 //! sleeps until some event comes, and on a quiet shard none may ever come: a timer of glommio's own is no help, since the task
-//! that arms it may be the one that waits. So somebody else looks: runnable tasks and no turn since the last look mean that
-//! the shard sleeps, or that one turn takes very long, which a wake does not hurt. A shard that sleeps rightly is left alone.
+//! that arms it may be the one that waits. So somebody else looks: runnable tasks, none that has its turn, and no turn since
+//! the last look mean that the shard sleeps, and it is woken. It may fall asleep again before any task had its turn, so it is
+//! woken at every look until one had. A shard that sleeps rightly is left alone.
 //!
 //! It also keeps the time for which a shard has stood still, for those who ask after its health: tasks wait, or one of them
 //! has its turn, and no turn began or ended since. Looks are counted, not time: a process that was stopped for an hour has
@@ -29,7 +30,9 @@ const PERIOD: Duration = Duration::from_millis(10);
 struct Watch {
     load: Arc<Load>,
     ended: AtomicBool,
-    /// Of the shard's own task that is there to be woken.
+    /// Whether the task that is woken has work of its own, which nobody counts: it starts the shard, and it ends it.
+    busy: AtomicBool,
+    /// Of the shard's own task that is there to be woken: glommio's own waker, which ends its sleep however often it is used.
     waker: Mutex<Option<Waker>>,
 }
 
@@ -49,11 +52,12 @@ impl Watch {
             let holds = turns == seen && Load::is_in_turn(turns);
             still = if waits || holds { still.saturating_add(1) } else { 0 };
             self.load.set_stuck_for(PERIOD.saturating_mul(still));
-            if waits {
-                let waker = self.waker().take();
-                if let Some(waker) = waker {
-                    waker.wake();
-                }
+            let busy = turns == seen && self.busy.load(Ordering::Acquire);
+            if (waits || busy)
+                && !holds
+                && let Some(waker) = &*self.waker()
+            {
+                waker.wake_by_ref();
             }
             seen = turns;
         }
@@ -74,35 +78,37 @@ impl Guard {
     /// # Errors
     /// If the machine gives no thread.
     pub(super) fn start(load: &Arc<Load>) -> std::io::Result<Rc<Guard>> {
-        let watch = Arc::new(Watch { load: load.clone(), ended: AtomicBool::new(false), waker: Mutex::new(None) });
+        let watch = Arc::new(Watch {
+            load: load.clone(),
+            ended: AtomicBool::new(false),
+            busy: AtomicBool::new(true),
+            waker: Mutex::new(None),
+        });
         let shared = watch.clone();
         let thread = thread::Builder::new().name("guard".to_owned()).spawn(move || shared.look())?;
         Ok(Rc::new(Guard { watch, thread: RefCell::new(Some(thread)) }))
     }
 
-    /// A task of the shard; ends with [`Guard::end`].
-    pub(super) async fn be_woken(self: Rc<Guard>) {
-        poll_fn(|context| {
-            if self.watch.ended.load(Ordering::Acquire) {
-                return Poll::Ready(());
-            }
-            *self.watch.waker() = Some(context.waker().clone());
-            Poll::Pending
-        })
-        .await;
+    /// From now on the calling task of the shard is the one that is woken, and it is busy. It must be none that is counted: the
+    /// waker of such a one wakes glommio once per turn of the task at most. Called before any counted task is there.
+    pub(super) async fn attend(&self) {
+        let waker = poll_fn(|context| Poll::Ready(context.waker().clone())).await;
+        *self.watch.waker() = Some(waker);
     }
 
-    /// Ends the thread and the task, once.
+    /// Whether the task that attends may have a turn to take, and is to be woken like those that are counted.
+    pub(super) fn set_busy(&self, busy: bool) {
+        self.watch.busy.store(busy, Ordering::Release);
+    }
+
+    /// Ends the thread, once, on the shard's own: glommio's wakers are best dropped there.
     pub(super) fn end(&self) {
         self.watch.ended.store(true, Ordering::Release);
-        let waker = self.watch.waker().take();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
             thread.join().expect("it does not panic");
         }
+        drop(self.watch.waker().take());
     }
 }
 
