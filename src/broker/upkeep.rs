@@ -75,10 +75,6 @@ async fn idle_connections(shard: Rc<Shard>) {
 
 async fn checkpoints(shard: Rc<Shard>) {
     loop {
-        sleep(CHECKPOINT_LOOK).await;
-        if shard.is_draining() {
-            return;
-        }
         if let Err(error) = shard.storage.watch_disk(shard.data.root()).await {
             warn!(%error, "the free space of the data directory is not known");
         }
@@ -88,6 +84,10 @@ async fn checkpoints(shard: Rc<Shard>) {
             if let Err(error) = log.checkpoint_if_due().await {
                 warn!(log = %log.directory().display(), %error, "no checkpoint");
             }
+        }
+        sleep(CHECKPOINT_LOOK).await;
+        if shard.is_draining() {
+            return;
         }
     }
 }

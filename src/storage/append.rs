@@ -163,6 +163,7 @@ fn accept(
     state.appended_bytes += u64::from(bytes);
     state.uncommitted.push_back((end, now));
     inner.storage.metrics().produce_bytes.add(u64::from(bytes));
+    inner.storage.take_room(u64::from(bytes));
     state.check();
     Appended {
         base_offset: offset,

@@ -45,7 +45,9 @@ pub struct Storage {
     releasable: RefCell<VecDeque<Weak<Inner>>>,
     flushes: RefCell<VecDeque<(Instant, Weak<Inner>)>>,
     flushing: Cell<bool>,
-    disk_full: Cell<bool>,
+    /// Bytes that may be appended before the free space reaches the low-water mark, as far as this shard's own appends go;
+    /// looked up now and then, counted down in between. At 0 appends are refused.
+    room_bytes: Cell<u64>,
     /// Those whose append met full buffers.
     waiting_for_room: RefCell<Vec<Sender<()>>>,
     log_count: Cell<u64>,
@@ -70,7 +72,7 @@ impl Storage {
             releasable: RefCell::default(),
             flushes: RefCell::default(),
             flushing: Cell::new(false),
-            disk_full: Cell::new(false),
+            room_bytes: Cell::new(u64::MAX),
             waiting_for_room: RefCell::default(),
             log_count: Cell::new(0),
             metrics: metrics(),
@@ -90,23 +92,28 @@ impl Storage {
 
     /// Whether appends are refused for want of space.
     pub fn is_disk_full(&self) -> bool {
-        self.disk_full.get()
+        self.room_bytes.get() == 0
     }
 
-    /// Looks at the free space of the file system of `directory`, and refuses appends from now on if it lies below the
-    /// low-water mark, or takes them again. To be called every second or so, by one task of the shard.
+    /// Looks at the free space of the file system of `directory`, and refuses appends from now on if it lies at the
+    /// low-water mark or below, or takes them again. To be called every second or so, by one task of the shard.
     ///
     /// # Errors
     /// What the system says; nothing changes then.
     pub async fn watch_disk(&self, path: &Path) -> std::io::Result<u64> {
         let free = directory::free_bytes(path).await?;
-        self.disk_full.set(free < self.options.free_bytes_min);
+        self.room_bytes.set(free.saturating_sub(self.options.free_bytes_min));
         Ok(free)
     }
 
     /// A write met a full disk: appends are refused until [`Storage::watch_disk`] finds room.
     pub(super) fn disk_is_full(&self) {
-        self.disk_full.set(true);
+        self.room_bytes.set(0);
+    }
+
+    /// `bytes` are appended: a disk that fills up between two looks is full before a write finds out.
+    pub(super) fn take_room(&self, bytes: u64) {
+        self.room_bytes.set(self.room_bytes.get().saturating_sub(bytes));
     }
 
     /// `bytes` zero bytes, at most [`ZERO_PIECE_BYTES`].
