@@ -3,7 +3,9 @@
 //! A scenario is what every shard of a mesh does. It runs on real shards, woken by messages between rings and once more by
 //! eventfds alone, and on a range of seeds.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::collections::VecDeque;
 use std::sync::mpsc;
 use std::thread;
 
