@@ -23,8 +23,11 @@ use std::thread::{self, JoinHandle};
 use super::task::Load;
 use crate::runtime::Duration;
 
-/// Between two looks: how long a wrong sleep lasts at most. A look costs some microseconds.
+/// Between two looks at a shard that works: how long a wrong sleep lasts at most.
 const PERIOD: Duration = Duration::from_millis(10);
+/// Between two looks at a shard that has long been idle. Waking up for a look costs some 50 µs, which is what a silent broker
+/// would spend most of its time with.
+const IDLE_PERIOD_MAX: Duration = Duration::from_millis(160);
 
 /// What the thread and the shard share.
 struct Watch {
@@ -45,14 +48,17 @@ impl Watch {
     fn look(&self) {
         let mut seen = self.load.turns();
         let mut still = 0_u32;
+        let mut period = PERIOD;
         while !self.ended.load(Ordering::Acquire) {
-            thread::park_timeout(PERIOD);
+            thread::park_timeout(period);
             let turns = self.load.turns();
             let waits = turns == seen && !self.load.is_idle();
             let holds = turns == seen && Load::is_in_turn(turns);
             still = if waits || holds { still.saturating_add(1) } else { 0 };
             self.load.set_stuck_for(PERIOD.saturating_mul(still));
             let busy = turns == seen && self.busy.load(Ordering::Acquire);
+            let is_idle = turns == seen && !waits && !holds && !busy;
+            period = if is_idle { (period * 2).min(IDLE_PERIOD_MAX) } else { PERIOD };
             if (waits || busy)
                 && !holds
                 && let Some(waker) = &*self.waker()
