@@ -52,9 +52,16 @@ const LENGTH_BYTES: usize = 4;
 /// Partitions that a mutated frame may create.
 const PARTITIONS_MAX: i32 = 8;
 
+/// The least memory that a shard takes.
+const SHARD_MEMORY_BYTES: usize = 64 << 20;
+
+fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// Memory for a broker: the least that it takes for as many shards as there are cores, so that its caches are soon full.
 pub(crate) fn memory_bytes() -> usize {
-    (64 << 20) * thread::available_parallelism().map_or(1, usize::from)
+    SHARD_MEMORY_BYTES * cores()
 }
 
 /// A broker with little memory, all of its caches filled.
@@ -70,10 +77,14 @@ pub(crate) fn cold_broker(scratch: &Scratch, before: impl FnOnce(&mut Client)) -
     let broker = options.start().unwrap_or_else(|ended| panic!("{ended}"));
     let mut client = Client::connect(broker.address());
     before(&mut client);
-    client.create_topic("warm", 1, &[]);
+    // A partition of each shard, if they are dealt out evenly, and enough for all of the memory of each.
+    let partitions = i32::try_from(cores()).expect("few");
+    client.create_topic("warm", partitions, &[]);
     let value = noise(1, 900_000);
-    for _ in 0..memory_bytes() / value.len() {
-        client.append("warm", 0, &batch(&[&value]));
+    for _ in 0..SHARD_MEMORY_BYTES / value.len() {
+        for partition in 0..partitions {
+            client.append("warm", partition, &batch(&[&value]));
+        }
     }
     broker
 }
