@@ -128,7 +128,8 @@ pub(super) struct FrameReader {
     stream: Stream,
     frame_bytes_max: usize,
     memory: ReceiveMemory,
-    buffer: Buffer,
+    /// Absent while the kernel writes to it.
+    buffer: Option<Buffer>,
     /// Where the next frame begins in the buffer.
     start: usize,
     receive_bytes: usize,
@@ -146,7 +147,7 @@ impl FrameReader {
             stream,
             frame_bytes_max: memory.frame_bytes_max(),
             memory: ReceiveMemory::new(memory, move || ended.shutdown()),
-            buffer: Buffer::with_capacity(RECEIVE_BYTES_MIN),
+            buffer: Some(Buffer::with_capacity(RECEIVE_BYTES_MIN)),
             start: 0,
             receive_bytes: RECEIVE_BYTES_MIN,
             patience,
@@ -167,7 +168,7 @@ impl FrameReader {
                 self.memory.in_frame(wanted, is_produce, Instant::now());
             }
             self.make_room(wanted).await;
-            let room = self.buffer.remaining();
+            let room = self.buffer().remaining();
             match self.receive(wanted).await? {
                 Ok(0) | Err(_) if self.memory.is_shed() => return Err(FrameError::Shed),
                 Ok(0) if self.held() == 0 => return Ok(None),
@@ -190,7 +191,7 @@ impl FrameReader {
             self.begun = Some(Instant::now());
         }
         let frame_due = self.begun.map(|begun| (begun, begun.plus(granted(self.patience.request, wanted))));
-        let received = self.stream.receive(std::mem::take(&mut self.buffer));
+        let received = self.stream.receive(self.buffer.take().expect("nobody receives twice at a time"));
         let (received, buffer) = match (self.first_due, frame_due) {
             (None, None) => received.await,
             (None, Some((begun, due))) => {
@@ -203,16 +204,24 @@ impl FrameReader {
                 received.map_err(|_| FrameError::NoRequest(self.patience.first_request.as_millis()))?
             }
         };
-        self.buffer = buffer;
+        self.buffer = Some(buffer);
         Ok(received)
     }
 
+    fn buffer(&self) -> &Buffer {
+        self.buffer.as_ref().expect("the kernel has given it back")
+    }
+
+    fn buffer_mut(&mut self) -> &mut Buffer {
+        self.buffer.as_mut().expect("the kernel has given it back")
+    }
+
     fn held(&self) -> usize {
-        self.buffer.len() - self.start
+        self.buffer().len() - self.start
     }
 
     fn next_length(&self) -> Result<Option<usize>, FrameError> {
-        let Some(length) = self.buffer[self.start..].first_chunk() else { return Ok(None) };
+        let Some(length) = self.buffer()[self.start..].first_chunk() else { return Ok(None) };
         let length = i32::from_be_bytes(*length);
         let bytes = usize::try_from(length).map_err(|_| FrameError::Negative(length))?;
         if bytes > self.frame_bytes_max {
@@ -223,7 +232,7 @@ impl FrameReader {
 
     /// Whether the next frame is a Produce request; `None` until its first bytes are there.
     fn is_produce(&self) -> Option<bool> {
-        let key = self.buffer[self.start..].get(LENGTH_BYTES..LENGTH_BYTES + API_KEY_BYTES)?;
+        let key = self.buffer()[self.start..].get(LENGTH_BYTES..LENGTH_BYTES + API_KEY_BYTES)?;
         Some(key == ApiKey::Produce.code().to_be_bytes())
     }
 
@@ -235,12 +244,12 @@ impl FrameReader {
         self.start = begin + length;
         (self.first_due, self.begun) = (None, None);
         self.memory.frame_ends();
-        let frame = Frame { bytes: self.buffer.slice(begin..self.start), memory: self.memory.slab() };
-        if self.held() > 0 || self.memory.keeps(self.buffer.capacity()) {
+        let frame = Frame { bytes: self.buffer().slice(begin..self.start), memory: self.memory.slab() };
+        if self.held() > 0 || self.memory.keeps(self.buffer().capacity()) {
             return frame;
         }
         self.memory.gives_up();
-        self.buffer = Buffer::with_capacity(RECEIVE_BYTES_MIN);
+        self.buffer = Some(Buffer::with_capacity(RECEIVE_BYTES_MIN));
         self.start = 0;
         if is_produce || length > RECEIVE_BYTES_MIN {
             return frame;
@@ -253,17 +262,17 @@ impl FrameReader {
     /// Makes room for at least one more byte of a frame of which `wanted` bytes are to be held in all.
     async fn make_room(&mut self, wanted: usize) {
         let held = self.held();
-        if held == 0 && self.buffer.clear() {
+        if held == 0 && self.buffer_mut().clear() {
             self.start = 0;
             return self.rest();
         }
-        let room = self.buffer.remaining();
+        let room = self.buffer().remaining();
         let worth_it = wanted > LENGTH_BYTES || room >= self.receive_bytes / 4;
-        if self.start + wanted <= self.buffer.capacity() && worth_it {
+        if self.start + wanted <= self.buffer().capacity() && worth_it {
             return;
         }
         let wanted = wanted.min((2 * held).max(self.memory.trusted_bytes()));
-        if self.start == 0 && room > 0 && self.buffer.capacity() >= wanted {
+        if self.start == 0 && room > 0 && self.buffer().capacity() >= wanted {
             return;
         }
         if wanted < self.receive_bytes && self.memory.prefers(self.receive_bytes) {
@@ -282,11 +291,11 @@ impl FrameReader {
 
     /// Chooses the slab to wait for the next frame with; the present one is empty.
     fn rest(&mut self) {
-        if !self.memory.keeps(self.buffer.capacity()) {
+        if !self.memory.keeps(self.buffer().capacity()) {
             self.memory.gives_up();
             self.renew(RECEIVE_BYTES_MIN);
         }
-        if self.buffer.capacity() < self.receive_bytes && self.memory.prefers(self.receive_bytes) {
+        if self.buffer().capacity() < self.receive_bytes && self.memory.prefers(self.receive_bytes) {
             self.renew(self.receive_bytes);
         }
     }
@@ -294,8 +303,8 @@ impl FrameReader {
     /// Goes on in a new slab, for which memory was taken.
     fn renew(&mut self, bytes: usize) {
         let mut buffer = Buffer::with_capacity(bytes);
-        buffer.append(&self.buffer[self.start..]);
-        self.buffer = buffer;
+        buffer.append(&self.buffer()[self.start..]);
+        self.buffer = Some(buffer);
         self.start = 0;
     }
 }

@@ -67,7 +67,8 @@ pub(super) async fn answer(
     match header.api.key() {
         ApiKey::Produce => produce::answer(shard, connection, &header, &frame).await,
         ApiKey::Fetch => Ok(Some(fetch::answer(shard, connection, &header, &frame).await?)),
-        _ => Ok(Some(control(shard, connection, &header, frame.clone()).await?)),
+        // Boxed: no connection holds room for what the rarest of its requests would need.
+        _ => Ok(Some(Box::pin(control(shard, connection, &header, frame.clone())).await?)),
     }
 }
 

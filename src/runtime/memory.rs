@@ -274,13 +274,6 @@ impl Buffer {
     }
 }
 
-impl Default for Buffer {
-    /// An empty buffer of the smallest size, to stand in for one that is handed to an operation.
-    fn default() -> Buffer {
-        Buffer::with_capacity(0)
-    }
-}
-
 impl Deref for Buffer {
     type Target = [u8];
 

@@ -6,8 +6,10 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use pin_project_lite::pin_project;
+
 use super::context::{Backend, current};
-use super::sync::{Receiver, oneshot};
+use super::sync::{Receiver, Sender, oneshot};
 
 /// A scheduling class: the work of a shard is shared out between the classes by weight, not by number of tasks.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -51,12 +53,36 @@ impl<T> Future for Task<T> {
     }
 }
 
+pin_project! {
+    /// Sends what the future yields. Not an async block: that would hold the future twice, as what it captured and as what it
+    /// polls, and a connection's future takes kilobytes.
+    struct Reporting<F, T> {
+        #[pin]
+        future: Option<F>,
+        sender: Option<Sender<T>>,
+    }
+}
+
+impl<F: Future<Output = T>, T> Future for Reporting<F, T> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let mut task = self.project();
+        let Some(future) = task.future.as_mut().as_pin_mut() else { return Poll::Ready(()) };
+        future.poll(context).map(|output| {
+            // Who awaits the task finds what it held set free.
+            task.future.set(None);
+            if let Some(sender) = task.sender.take() {
+                sender.send(output);
+            }
+        })
+    }
+}
+
 /// Starts `future` on the current shard.
 pub fn spawn<T: 'static>(class: Class, future: impl Future<Output = T> + 'static) -> Task<T> {
     let (sender, output) = oneshot();
-    let body = async move {
-        sender.send(future.await);
-    };
+    let body = Reporting { future: Some(future), sender: Some(sender) };
     match current() {
         Backend::Real(shard) => shard.spawn(class, body),
         Backend::Sim(shard) => shard.spawn(class, Box::pin(body)),

@@ -9,11 +9,13 @@
 //! A third gain: clones of these wakers are not counted by glommio, whose counter of wakers per task is 16 bits wide.
 
 use std::cell::RefCell;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
+
+use pin_project_lite::pin_project;
 
 use super::pump::Pump;
 use crate::runtime::Duration;
@@ -194,21 +196,37 @@ pub(super) fn counted<F: Future<Output = ()>>(
 ) -> impl Future<Output = ()> + use<F> {
     let waker = TaskWaker::new(load.clone());
     let seat = pump.tasks().insert(waker.clone());
-    let counted = Counted { waker, pump, seat };
-    async move {
-        let waker = Waker::from(counted.waker.clone());
-        let mut future = pin!(future);
-        std::future::poll_fn(|context| {
-            counted.waker.begin(context.waker());
-            if counted.pump.is_closing() {
-                counted.waker.end();
-                return Poll::Ready(());
-            }
-            let result = future.as_mut().poll(&mut Context::from_waker(&waker));
-            counted.waker.end();
-            counted.pump.after_poll();
-            result
-        })
-        .await;
+    CountedTask { future: Some(future), waker: waker.clone().into(), counted: Counted { waker, pump, seat } }
+}
+
+pin_project! {
+    /// See [`counted`]. Not an async block: that would hold the future twice, as what it captured and as what it polls.
+    struct CountedTask<F> {
+        // Dropped before the count is told of its end.
+        #[pin]
+        future: Option<F>,
+        // What the future is polled with.
+        waker: Waker,
+        counted: Counted,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for CountedTask<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let mut task = self.project();
+        let Counted { waker, pump, .. } = task.counted;
+        waker.begin(context.waker());
+        let result = match task.future.as_mut().as_pin_mut() {
+            Some(future) if !pump.is_closing() => future.poll(&mut Context::from_waker(task.waker)),
+            _ => Poll::Ready(()),
+        };
+        if result.is_ready() {
+            task.future.set(None);
+        }
+        waker.end();
+        pump.after_poll();
+        result
     }
 }
