@@ -2,6 +2,7 @@
 //!
 //! Other tests make topics in the same broker at the same time, so that nothing here counts on being alone.
 
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::Path;
 
 use corelane::types::ErrorCode;
@@ -114,6 +115,29 @@ fn rule_06_a_client_is_told_the_address_of_the_listener_that_it_came_in_by() {
         let metadata = client.call(12, &MetadataRequest::default().with_topics(Some(Vec::new())));
         let told: Vec<_> = metadata.brokers.iter().map(|broker| (broker.host.to_string(), broker.port)).collect();
         assert_eq!(told, expected);
+    }
+}
+
+#[test]
+fn rule_06_a_listener_of_every_address_serves_both_families() {
+    let has_v6 = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+    for every in [":0", "0.0.0.0:0", "[::]:0"] {
+        if every.starts_with('[') && !has_v6 {
+            continue;
+        }
+        let scratch = Scratch::new("every-address");
+        let options = BrokerOptions::new(&scratch.path().join("data")).listen(every);
+        let broker = options.argument("--advertise").argument("localhost:0").start().expect("it starts");
+        let listening = &broker.ready().listen;
+        let families = if has_v6 && every != "0.0.0.0:0" { 2 } else { 1 };
+        assert_eq!(listening.len(), families, "{every} is {listening:?}");
+        for address in listening {
+            assert!(address.ip().is_unspecified() && address.port() == listening[0].port(), "{listening:?}");
+            let loopback = if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+            let mut client = Client::connect(SocketAddr::new(loopback, address.port()));
+            let expected = [("localhost".to_owned(), i32::from(address.port()))];
+            assert_eq!(endpoints(&client.call(1, &kind(1))), expected);
+        }
     }
 }
 

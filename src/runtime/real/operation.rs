@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use io_uring::{opcode, squeue, types};
+use socket2::SockAddr;
 
 use super::ring::Ring;
 use super::slot::{Completion, Key};
@@ -33,7 +34,7 @@ pub(super) enum Memory {
     /// Names of files.
     Paths { _from: CString, _to: Option<CString> },
     /// A socket address.
-    Address { _address: Box<libc::sockaddr_storage> },
+    Address { _address: Box<SockAddr> },
     /// A file's attributes.
     Attributes(Box<libc::statx>),
 }

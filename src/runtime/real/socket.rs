@@ -12,40 +12,40 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 
 use io_uring::{opcode, squeue};
+use socket2::{Domain, Protocol, SockAddr, Socket, TcpKeepalive, Type};
 
 use super::descriptor::Descriptor;
 use super::file::TRANSFER_BYTES_MAX;
 use super::operation::{Memory, Operation};
 use super::ring::Ring;
 use super::slot::{Completion, Held, Orphan};
+use crate::runtime::Duration;
 use crate::runtime::memory::{Buffer, Slice};
 use crate::types::Piece;
 
 /// Connections that wait to be accepted at most; the kernel lowers it to net.core.somaxconn.
 const BACKLOG: i32 = 4096;
-/// Seconds without traffic before the kernel asks a peer whether it is there, between questions, and questions in all: a peer
-/// that vanished is noticed after two minutes.
-const KEEP_ALIVE_IDLE_S: i32 = 60;
-const KEEP_ALIVE_INTERVAL_S: i32 = 10;
-const KEEP_ALIVE_PROBES: i32 = 6;
+/// How long a connection is silent before the kernel asks the peer whether it is there, how long between questions, and how
+/// many of them: a peer that vanished is noticed after two minutes.
+const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEP_ALIVE_PROBES: u32 = 6;
 
-fn set_option(fd: RawFd, level: i32, name: i32, value: i32) -> io::Result<()> {
-    // SAFETY: reads one integer, whose length is given.
-    let result = unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), size_of::<i32>() as u32) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-fn set_options(fd: RawFd) -> io::Result<()> {
-    set_option(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
-    set_option(fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
-    set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, KEEP_ALIVE_IDLE_S)?;
-    set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, KEEP_ALIVE_INTERVAL_S)?;
-    set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPCNT, KEEP_ALIVE_PROBES)
+/// An IPv4 or IPv6 socket for TCP, with the options that all of ours have.
+fn new_socket(address: &SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))?;
+    let keep_alive = TcpKeepalive::new()
+        .with_time(KEEP_ALIVE_IDLE)
+        .with_interval(KEEP_ALIVE_INTERVAL)
+        .with_retries(KEEP_ALIVE_PROBES);
+    socket.set_tcp_keepalive(&keep_alive)?;
+    socket.set_tcp_nodelay(true)?;
+    Ok(socket)
 }
 
 /// A listening socket.
@@ -60,13 +60,16 @@ pub(crate) struct Listener {
 
 impl Listener {
     pub(super) fn bind(ring: &Rc<Ring>, address: SocketAddr) -> io::Result<Listener> {
-        // Sets SO_REUSEADDR, without which a restart finds its port in TIME_WAIT, and not SO_REUSEPORT.
-        let listener = TcpListener::bind(address)?;
-        set_options(listener.as_raw_fd())?;
-        // SAFETY: takes two integers; listening again sets a new backlog.
-        if unsafe { libc::listen(listener.as_raw_fd(), BACKLOG) } != 0 {
-            return Err(io::Error::last_os_error());
+        let listener = new_socket(&address)?;
+        // A restart finds its port in TIME_WAIT. Two brokers on one port would be another matter: no SO_REUSEPORT.
+        listener.set_reuse_address(true)?;
+        if address.is_ipv6() {
+            // [::] leaves 0.0.0.0 to a socket of its own, whatever the system's bindv6only says.
+            listener.set_only_v6(true)?;
         }
+        listener.bind(&address.into())?;
+        listener.listen(BACKLOG)?;
+        let listener = TcpListener::from(listener);
         let address = listener.local_addr()?;
         let descriptor = Rc::new(Descriptor::socket(listener.into()));
         let (pending, accepting) = (RefCell::new(None), Cell::new(false));
@@ -182,17 +185,9 @@ impl Stream {
     }
 
     pub(super) async fn connect(ring: &Rc<Ring>, address: SocketAddr) -> io::Result<Stream> {
-        let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-        // SAFETY: takes three integers.
-        let fd = unsafe { libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: just opened, and nobody else knows it.
-        let descriptor = Rc::new(Descriptor::socket(unsafe { OwnedFd::from_raw_fd(fd) }));
-        set_options(fd)?;
-        let (address, length) = encode_address(address);
-        let entry = opcode::Connect::new(descriptor.target(), (&raw const *address).cast(), length).build();
+        let descriptor = Rc::new(Descriptor::socket(new_socket(&address)?.into()));
+        let address = Box::new(SockAddr::from(address));
+        let entry = opcode::Connect::new(descriptor.target(), address.as_ptr().cast(), address.len()).build();
         let memory = Memory::Address { _address: address };
         let held = Held { descriptor: Some(descriptor.clone()), memory, orphan: Orphan::Cancel };
         // SAFETY: the entry points to the boxed address, which is held.
@@ -284,36 +279,4 @@ fn addresses(descriptor: &Descriptor) -> io::Result<(SocketAddr, SocketAddr)> {
     // SAFETY: borrowed for these two calls only: forgetting it keeps the descriptor open.
     let socket = std::mem::ManuallyDrop::new(unsafe { TcpStream::from_raw_fd(descriptor.raw()) });
     Ok((socket.peer_addr()?, socket.local_addr()?))
-}
-
-/// The address as connect(2) reads it, and its length.
-fn encode_address(address: SocketAddr) -> (Box<libc::sockaddr_storage>, libc::socklen_t) {
-    // SAFETY: a C struct of integers, for which all zeros is a value.
-    let mut storage: Box<libc::sockaddr_storage> = Box::new(unsafe { std::mem::zeroed() });
-    let length = match address {
-        SocketAddr::V4(address) => {
-            let encoded = libc::sockaddr_in {
-                sin_family: libc::AF_INET as u16,
-                sin_port: address.port().to_be(),
-                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(address.ip().octets()) },
-                sin_zero: [0; 8],
-            };
-            // SAFETY: the storage is large enough and aligned for every kind of address.
-            unsafe { (&raw mut *storage).cast::<libc::sockaddr_in>().write(encoded) };
-            size_of::<libc::sockaddr_in>()
-        }
-        SocketAddr::V6(address) => {
-            let encoded = libc::sockaddr_in6 {
-                sin6_family: libc::AF_INET6 as u16,
-                sin6_port: address.port().to_be(),
-                sin6_flowinfo: address.flowinfo(),
-                sin6_addr: libc::in6_addr { s6_addr: address.ip().octets() },
-                sin6_scope_id: address.scope_id(),
-            };
-            // SAFETY: as above.
-            unsafe { (&raw mut *storage).cast::<libc::sockaddr_in6>().write(encoded) };
-            size_of::<libc::sockaddr_in6>()
-        }
-    };
-    (storage, length as libc::socklen_t)
 }
