@@ -1,7 +1,8 @@
 //! CreateTopics: the request in the controller's terms, its answer in the wire's.
 //!
-//! The answer goes out when the topics are committed and their partitions can be used. −1 is the broker's default (KIP-464);
-//! from version 5 on the answer describes the topic with its configuration (KIP-525).
+//! The answer goes out when the topics are committed and their partitions can be used; after `timeout_ms` with
+//! REQUEST_TIMED_OUT for those that are committed and cannot, which they soon will be. −1 is the broker's default (KIP-464); from
+//! version 5 on the answer describes the topic with its configuration (KIP-525).
 
 use std::rc::Rc;
 
@@ -24,7 +25,10 @@ pub(super) async fn answer(shard: &Rc<Shard>, request: CreateTopicsRequest) -> C
     let wanted =
         CreateTopics { topics: request.topics.iter().map(wanted).collect(), validate_only: request.validate_only };
     let results = match topics::create(shard, wanted).await {
-        Ok(created) => created.into_iter().map(|(name, result)| describe(shard, name, result)).collect(),
+        Ok((created, opening)) => {
+            let usable = topics::usable_within(request.timeout_ms, opening).await || request.validate_only;
+            created.into_iter().map(|(name, result)| describe(shard, name, result, usable)).collect()
+        }
         Err(error) => {
             let code = topics::propose_error_code(&error);
             names.into_iter().map(|name| refused(name, code, error.to_string())).collect()
@@ -58,10 +62,16 @@ fn refused(name: TopicName, code: ErrorCode, message: String) -> CreatableTopicR
         .with_replication_factor(-1)
 }
 
-fn describe(shard: &Shard, name: String, result: Result<CreatedTopic, CreateTopicError>) -> CreatableTopicResult {
+fn describe(
+    shard: &Shard,
+    name: String,
+    result: Result<CreatedTopic, CreateTopicError>,
+    usable: bool,
+) -> CreatableTopicResult {
     let name = TopicName(StrBytes::from_string(name));
     match result {
         Err(error) => refused(name, error.code(), error.to_string()),
+        Ok(_) if !usable => refused(name, ErrorCode::RequestTimedOut, topics::STILL_MADE.to_string()),
         Ok(created) => {
             let entries = shard.config().topic_entries(&created.configs).unwrap_or_default();
             CreatableTopicResult::default()

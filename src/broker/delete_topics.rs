@@ -1,6 +1,7 @@
 //! DeleteTopics: the request in the controller's terms, its answer in the wire's.
 //!
-//! Up to version 5 topics are named in one list; from version 6 on each is given by name or by id (KIP-516).
+//! The answer goes out when the deletion is committed; the files go later, so that `timeout_ms` has nothing to bound. Up to
+//! version 5 topics are named in one list; from version 6 on each is given by name or by id (KIP-516).
 
 use std::rc::Rc;
 

@@ -25,11 +25,11 @@ use crate::controller::{
 use crate::partition::{Partition, log_options};
 use crate::quorum::ProposeError;
 use crate::runtime::directory;
-use crate::runtime::{Class, random_u128, spawn};
+use crate::runtime::{Class, Duration, Task, random_u128, spawn, timeout};
 use crate::storage::{Log, OpenError, RecoveryCase};
 use crate::types::{ErrorCode, PartitionId, ShardId, TopicId, TopicName, TopicPartition};
 
-/// Partitions of one topic at most. Each costs a directory, a segment and about 20 KiB of memory.
+/// Partitions of one topic at most. Each costs a directory, a segment and about 15 KiB of memory.
 const TOPIC_PARTITIONS_MAX: usize = 100_000;
 /// Partitions of the cluster at most.
 const CLUSTER_PARTITIONS_MAX: usize = 1_000_000;
@@ -38,6 +38,9 @@ const OPENING_MAX: usize = 32;
 
 /// What became of a topic that was to be created, by the name in the request.
 pub(super) type Creation = (String, Result<CreatedTopic, CreateTopicError>);
+
+/// What a client is told that has waited for less time than new partitions take.
+pub(super) const STILL_MADE: &str = "committed; the partitions are still being made and can be used soon";
 
 /// Partitions that wait to be opened.
 type OpenQueue = Rc<RefCell<Vec<(Arc<Topic>, PartitionId)>>>;
@@ -180,8 +183,12 @@ fn topic_config(shard: &Shard, topic: &Topic) -> Result<TopicConfig, TopicError>
     shard.config().topic(&topic.configs).map_err(|error| TopicError::Config(error.to_string()))
 }
 
-/// Creates topics: decided, committed, and their partitions made. Answers topic by topic. On the first shard.
-pub(super) async fn create(shard: &Rc<Shard>, request: CreateTopics) -> Result<Vec<Creation>, ProposeError> {
+/// Creates topics: decided and committed when it returns, topic by topic; their partitions can be used when the task has ended,
+/// which runs on if nobody waits for it. On the first shard.
+pub(super) async fn create(
+    shard: &Rc<Shard>,
+    request: CreateTopics,
+) -> Result<(Vec<Creation>, Task<()>), ProposeError> {
     let rules = rules(shard);
     let decider = shard.clone();
     let validate_only = request.validate_only;
@@ -190,28 +197,29 @@ pub(super) async fn create(shard: &Rc<Shard>, request: CreateTopics) -> Result<V
         controller.create_topics(&request, &rules, &|key, value| check_config(&decider, key, value))
     });
     let created = created.await?;
-    if !validate_only {
-        let made = created.iter().filter_map(|(_, result)| result.as_ref().ok());
-        let placed = made.map(|topic| (topic.id, shard.owners().borrow_mut().place(topic.id, topic.partitions)));
-        open_new(shard, placed.collect()).await;
-    }
-    Ok(created)
-}
-
-/// Makes the partitions of topics that were just created, each on its shard.
-async fn open_new(shard: &Rc<Shard>, placed: Vec<(TopicId, ShardId)>) {
+    let made = created.iter().filter_map(|(_, result)| result.as_ref().ok()).filter(|_| !validate_only);
+    let placed = made.map(|topic| (topic.id, shard.owners().borrow_mut().place(topic.id, topic.partitions)));
+    let placed: Vec<(TopicId, ShardId)> = placed.collect();
     let topics = placed.iter().map(|(topic, _)| *topic).collect();
-    open_while_held(shard, placed, topics).await;
+    let opening = open_while_held(shard, placed, topics);
+    Ok((created, opening))
 }
 
 /// Lets every shard know of `topics`, of which `placed` are new, and opens what is missing of them. Their files are not removed
 /// meanwhile, also if they are deleted.
-async fn open_while_held(shard: &Rc<Shard>, placed: Vec<(TopicId, ShardId)>, topics: Vec<TopicId>) {
-    let first = shard.first();
-    first.hold(&topics);
-    shard.publish(placed).await;
-    open_missing(shard, topics.clone()).await;
-    first.let_go(&topics);
+fn open_while_held(shard: &Rc<Shard>, placed: Vec<(TopicId, ShardId)>, topics: Vec<TopicId>) -> Task<()> {
+    shard.first().hold(&topics);
+    let shard = shard.clone();
+    spawn(Class::Produce, async move {
+        shard.publish(placed).await;
+        open_missing(&shard, topics.clone()).await;
+        shard.first().let_go(&topics);
+    })
+}
+
+/// Waits until new partitions can be used, at most so many milliseconds as a client has said; whether they can.
+pub(super) async fn usable_within(timeout_ms: i32, opening: Task<()>) -> bool {
+    timeout(Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0)), opening).await.is_ok()
 }
 
 /// Opens the partitions of these topics that are not served yet, each on its shard.
@@ -229,11 +237,11 @@ async fn open_missing(shard: &Rc<Shard>, ids: Vec<TopicId>) {
 }
 
 /// Makes the partitions that were just added to topics, so many to each, on the shards that own them.
-pub(super) async fn open_added(shard: &Rc<Shard>, added: Vec<(TopicId, usize)>) {
+pub(super) fn open_added(shard: &Rc<Shard>, added: Vec<(TopicId, usize)>) -> Task<()> {
     for (topic, count) in &added {
         shard.owners().borrow_mut().grow(*topic, *count);
     }
-    open_while_held(shard, Vec::new(), added.into_iter().map(|(topic, _)| topic).collect()).await;
+    open_while_held(shard, Vec::new(), added.into_iter().map(|(topic, _)| topic).collect())
 }
 
 /// Creates a topic with the broker's defaults, since a client asked for it. The answer to the client while it is made is
@@ -248,7 +256,8 @@ pub(super) async fn create_automatically(shard: &Rc<Shard>, name: &TopicName) ->
         configs: Vec::new(),
     };
     let created = create(shard, CreateTopics { topics: vec![topic], validate_only: false }).await;
-    let created = created.map_err(|error| propose_error_code(&error))?;
+    let (created, opening) = created.map_err(|error| propose_error_code(&error))?;
+    opening.await;
     match created.into_iter().next() {
         Some((_, Err(error))) if error.code() != ErrorCode::TopicAlreadyExists => Err(error.code()),
         _ => Ok(()),

@@ -5,11 +5,12 @@
 
 use corelane::types::ErrorCode;
 use corelane::wire::messages::{
-    BrokerId, CreatePartitionsAssignment, CreatePartitionsRequest, CreatePartitionsTopic, MetadataRequest,
-    MetadataRequestTopic,
+    BrokerId, CreatableTopic, CreatePartitionsAssignment, CreatePartitionsRequest, CreatePartitionsTopic,
+    CreateTopicsRequest, MetadataRequest, MetadataRequestTopic,
 };
 
 use super::Shared;
+use super::clients::eventually;
 use super::clients::wire::{
     Client, FETCH_BY_NAME, batch, batches, code, fetch_request, partitions as fetched, topic_name,
 };
@@ -100,6 +101,39 @@ fn rule_26_create_partitions_lists_a_result_for_every_topic() {
         }
     }
     assert_eq!(create(&mut client, LATEST, &request(Vec::new())), []);
+}
+
+/// A client that does not wait is told so of what is made for it, and hears at once of what cannot be made.
+#[test]
+fn rule_26_who_does_not_wait_for_partitions_is_told_that_they_are_still_being_made() {
+    let shared = Shared::broker();
+    let mut client = shared.client();
+    let name = "rule-26-impatient";
+    let topic =
+        |name| CreatableTopic::default().with_name(topic_name(name)).with_num_partitions(2).with_replication_factor(1);
+    for (timeout_ms, name) in [(0, name), (-1, "rule-26-impatient-too")] {
+        let topics = vec![topic(name), topic("with space")];
+        let request = CreateTopicsRequest::default().with_topics(topics).with_timeout_ms(timeout_ms);
+        let results = client.call(7, &request).topics;
+        let codes: Vec<ErrorCode> = results.iter().map(|result| code(result.error_code)).collect();
+        assert_eq!(codes, [ErrorCode::RequestTimedOut, ErrorCode::InvalidTopicException]);
+        eventually("the partitions that nobody waited for", || appendable(&mut client, name, 1));
+    }
+    let request = request(vec![grow(name, 4), grow("rule-26-nowhere", 3)]).with_timeout_ms(0);
+    let codes = [ErrorCode::RequestTimedOut, ErrorCode::UnknownTopicOrPartition];
+    let results = create(&mut client, LATEST, &request);
+    assert_eq!(results.iter().map(|(_, code)| *code).collect::<Vec<_>>(), codes, "{results:?}");
+    eventually("the added partitions that nobody waited for", || appendable(&mut client, name, 3));
+
+    let validated = CreateTopicsRequest::default().with_topics(vec![topic("rule-26-unmade")]).with_validate_only(true);
+    let result = client.call(7, &validated.with_timeout_ms(0)).topics.remove(0);
+    assert_eq!(code(result.error_code), ErrorCode::None, "there is nothing to wait for");
+}
+
+/// Whether a partition takes a record.
+fn appendable(client: &mut Client, name: &str, partition: i32) -> Option<()> {
+    let answer = client.produce(name, partition, &batch(&[b"here"]));
+    (code(answer.error_code) == ErrorCode::None).then_some(())
 }
 
 #[test]
