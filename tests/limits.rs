@@ -10,7 +10,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use corelane::types::ErrorCode;
-use corelane::wire::messages::{MetadataRequest, MetadataRequestTopic};
+use corelane::wire::messages::{DescribeTopicPartitionsRequest, MetadataRequest, MetadataRequestTopic};
 
 use clients::wire::{Client, FETCH_BY_NAME, batch, batches, code, fetch_request, partitions, sequenced, topic_name};
 use clients::{SOON, noise};
@@ -202,6 +202,19 @@ fn max_request_elements_ends_a_connection_that_sends_more() {
     greedy.assert_closed();
     await_met(&broker, "request_elements");
     client.append("elements", 0, &batch(&[b"value"]));
+}
+
+/// Nobody is refused: the answer says where the next page begins.
+#[test]
+fn max_request_partition_size_limit_cuts_pages_of_partitions() {
+    let scratch = Scratch::new("limits-pages");
+    let broker = start(&scratch, &[("max.request.partition.size.limit", "3")]);
+    let mut client = Client::connect(broker.address());
+    client.create_topic("pages", 5, &[]);
+    let page = client.call(0, &DescribeTopicPartitionsRequest::default().with_response_partition_limit(100));
+    assert_eq!(page.topics[0].partitions.len(), 3);
+    let next = page.next_cursor.expect("there are more");
+    assert_eq!((&**next.topic_name, next.partition_index), ("pages", 3));
 }
 
 #[test]

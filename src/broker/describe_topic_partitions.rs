@@ -22,15 +22,13 @@ use crate::wire::messages::{
     StrBytes, TopicName,
 };
 
-/// Partitions of a page at most, however many the client asks for: Kafka's `max.request.partition.size.limit`. A page of
-/// them is about 100 KB with three replicas each.
-const PAGE_PARTITIONS_MAX: i32 = 2000;
-
+/// A page of at most `partitions_max` partitions, which is 1 or more, however many the client asks for.
 pub(super) fn answer(
     image: &ClusterImage,
+    partitions_max: i32,
     request: &DescribeTopicPartitionsRequest,
 ) -> DescribeTopicPartitionsResponse {
-    let limit = request.response_partition_limit.clamp(1, PAGE_PARTITIONS_MAX);
+    let limit = request.response_partition_limit.clamp(1, partitions_max);
     let limit = usize::try_from(limit).expect("clamped to at least 1");
     match Start::new(request) {
         Some(start) => page(image, &names(image, request, &start, limit), &start, limit),

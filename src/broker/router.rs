@@ -103,7 +103,10 @@ async fn control(
         }
         Request::DescribeCluster(request) => describe_cluster::answer(shard, connection.listener(), &request).into(),
         Request::DescribeProducers(request) => describe_producers::answer(shard, request).await.into(),
-        Request::DescribeTopicPartitions(request) => describe_topic_partitions::answer(&shard.image(), &request).into(),
+        Request::DescribeTopicPartitions(request) => {
+            let partitions_max = shard.config().page_partitions_max;
+            describe_topic_partitions::answer(&shard.image(), partitions_max, &request).into()
+        }
         Request::DescribeConfigs(request) => describe_configs::answer(shard, request).await.into(),
         Request::AlterConfigs(request) => {
             shard.call(FIRST, move |first| async move { alter_configs::answer(&first, request).await }).await.into()

@@ -73,6 +73,8 @@ pub struct BrokerConfig {
     pub request_bytes_max: u64,
     /// Elements of arrays that a request may hold in all (`max.request.elements`).
     pub request_elements_max: usize,
+    /// Partitions of a page of DescribeTopicPartitions at most (`max.request.partition.size.limit`).
+    pub page_partitions_max: i32,
     /// Until when a connection's first request is due (`connections.handshake.timeout.ms`).
     pub handshake_timeout: Duration,
     /// What a short request may take from its first to its last byte (`request.receive.timeout.ms`).
@@ -131,6 +133,8 @@ impl BrokerConfig {
             shutdown_timeout: read.millis(&keys::SHUTDOWN_TIMEOUT_MS),
             request_bytes_max: read.number(&keys::SOCKET_REQUEST_MAX_BYTES),
             request_elements_max: read.number_u32(&keys::MAX_REQUEST_ELEMENTS) as usize,
+            page_partitions_max: i32::try_from(read.number(&keys::MAX_REQUEST_PARTITION_SIZE_LIMIT))
+                .expect("in its range"),
             handshake_timeout: read.millis(&keys::CONNECTIONS_HANDSHAKE_TIMEOUT_MS),
             receive_timeout: read.millis(&keys::REQUEST_RECEIVE_TIMEOUT_MS),
             send_timeout: read.millis(&keys::RESPONSE_SEND_TIMEOUT_MS),

@@ -94,6 +94,14 @@ keys! {
         default: Some("131072"),
     };
 
+    /// Partitions that an answer to DescribeTopicPartitions holds at most, however many the client asks for; the client asks
+    /// again for the rest. With three replicas each, 2 000 take about 100 KB.
+    MAX_REQUEST_PARTITION_SIZE_LIMIT = {
+        name: "max.request.partition.size.limit",
+        kind: Kind::int(1, 100_000, Unit::Count),
+        default: Some("2000"),
+    };
+
     /// A new connection whose first request is not there after this is closed. Not a key of Kafka's.
     CONNECTIONS_HANDSHAKE_TIMEOUT_MS = {
         name: "connections.handshake.timeout.ms",

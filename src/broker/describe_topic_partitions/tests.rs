@@ -5,6 +5,9 @@ use crate::controller::{BrokerRegistration, MetadataRecord};
 use crate::types::{BrokerEpoch, Incarnation, LeaderEpoch, Offset, PartitionEpoch, PartitionId, TopicId};
 use crate::wire::messages::{DescribeTopicPartitionsTopic, TopicPartitionsCursor};
 
+/// Partitions of a page at most.
+const MAX: i32 = 2000;
+
 fn broker(id: i32) -> types::BrokerId {
     types::BrokerId::new(id).expect("not negative")
 }
@@ -80,22 +83,22 @@ fn next(name: &str, partition: i32) -> Option<(String, i32)> {
 fn topics_are_sorted_by_name_although_the_image_is_not() {
     // In the image '.' and '_' are one character.
     let image = image(&[("a_b", 1), ("a.c", 1), ("a-a", 1), ("Z", 1)]);
-    let (topics, rest) = shown(&answer(&image, &request(&[], 2000, None)));
+    let (topics, rest) = shown(&answer(&image, MAX, &request(&[], 2000, None)));
     assert_eq!(topics, [ok("Z", 0..1), ok("a-a", 0..1), ok("a.c", 0..1), ok("a_b", 0..1)]);
     assert_eq!(rest, None);
-    let (topics, _) = shown(&answer(&image, &request(&["a_b", "Z", "a_b", "a.c"], 2000, None)));
+    let (topics, _) = shown(&answer(&image, MAX, &request(&["a_b", "Z", "a_b", "a.c"], 2000, None)));
     assert_eq!(topics, [ok("Z", 0..1), ok("a.c", 0..1), ok("a_b", 0..1)], "each once");
 }
 
 #[test]
 fn a_page_ends_where_its_partitions_are_used_up_and_the_next_one_goes_on_there() {
     let image = image(&[("a", 3), ("b", 2), ("c", 4)]);
-    let page = |cursor| shown(&answer(&image, &request(&[], 4, cursor)));
+    let page = |cursor| shown(&answer(&image, MAX, &request(&[], 4, cursor)));
     assert_eq!(page(None), (vec![ok("a", 0..3), ok("b", 0..1)], next("b", 1)));
     assert_eq!(page(Some(("b", 1))), (vec![ok("b", 1..2), ok("c", 0..3)], next("c", 3)));
     assert_eq!(page(Some(("c", 3))), (vec![ok("c", 3..4)], None));
     // At the end of a topic the next page begins with the topic behind it.
-    let page = |limit| shown(&answer(&image, &request(&["c", "a"], limit, None)));
+    let page = |limit| shown(&answer(&image, MAX, &request(&["c", "a"], limit, None)));
     assert_eq!(page(3), (vec![ok("a", 0..3)], next("c", 0)));
     assert_eq!(page(7), (vec![ok("a", 0..3), ok("c", 0..4)], None));
 }
@@ -109,7 +112,7 @@ fn pages_of_any_size_give_every_partition_once() {
         let mut cursor: Option<(String, i32)> = None;
         for _ in 0..=16 {
             let start = cursor.as_ref().map(|(name, partition)| (name.as_str(), *partition));
-            let (topics, next) = shown(&answer(&image, &request(&[], limit, start)));
+            let (topics, next) = shown(&answer(&image, MAX, &request(&[], limit, start)));
             let partitions = topics.iter().flat_map(|(name, _, indexes)| indexes.iter().map(|i| (name.clone(), *i)));
             let before = seen.len();
             seen.extend(partitions);
@@ -131,7 +134,7 @@ fn the_limit_is_at_least_1_and_at_most_that_of_the_broker() {
     for (limit, count) in
         [(i32::MIN, 1), (-1, 1), (0, 1), (1, 1), (1999, 1999), (2000, 2000), (2001, 2000), (i32::MAX, 2000)]
     {
-        let page = shown(&answer(&image, &request(&[], limit, None)));
+        let page = shown(&answer(&image, MAX, &request(&[], limit, None)));
         assert_eq!(page, (vec![ok("a", 0..count)], next("a", count)), "limit {limit}");
     }
 }
@@ -139,11 +142,11 @@ fn the_limit_is_at_least_1_and_at_most_that_of_the_broker() {
 #[test]
 fn unknown_and_illegal_names_have_errors_of_their_own_and_take_no_room() {
     let image = image(&[("a", 1), ("c", 1)]);
-    let (topics, rest) = shown(&answer(&image, &request(&["c", "b", "a", "x/y"], 2, None)));
+    let (topics, rest) = shown(&answer(&image, MAX, &request(&["c", "b", "a", "x/y"], 2, None)));
     let (unknown, illegal) = (ErrorCode::UnknownTopicOrPartition.code(), ErrorCode::InvalidTopicException.code());
     let expected = [ok("a", 0..1), ("b".to_owned(), unknown, vec![]), ok("c", 0..1)];
     assert_eq!((&topics[..], rest), (&expected[..], next("x/y", 0)));
-    let (topics, rest) = shown(&answer(&image, &request(&["c", "b", "a", "x/y"], 2, Some(("x/y", 0)))));
+    let (topics, rest) = shown(&answer(&image, MAX, &request(&["c", "b", "a", "x/y"], 2, Some(("x/y", 0)))));
     assert_eq!((topics, rest), (vec![("x/y".to_owned(), illegal, vec![])], None));
 }
 
@@ -151,10 +154,10 @@ fn unknown_and_illegal_names_have_errors_of_their_own_and_take_no_room() {
 fn a_cursor_may_name_what_is_gone_but_not_what_was_never_asked_for() {
     let image = image(&[("a", 2), ("c", 2)]);
     // The topic was deleted since, or has fewer partitions than its namesake had.
-    assert_eq!(shown(&answer(&image, &request(&[], 9, Some(("b", 7))))), (vec![ok("c", 0..2)], None));
-    assert_eq!(shown(&answer(&image, &request(&["c"], 9, Some(("c", i32::MAX))))), (vec![ok("c", 0..0)], None));
+    assert_eq!(shown(&answer(&image, MAX, &request(&[], 9, Some(("b", 7))))), (vec![ok("c", 0..2)], None));
+    assert_eq!(shown(&answer(&image, MAX, &request(&["c"], 9, Some(("c", i32::MAX))))), (vec![ok("c", 0..0)], None));
     let invalid = ErrorCode::InvalidRequest.code();
-    let refused = |topics: &[&str], cursor| shown(&answer(&image, &request(topics, 9, Some(cursor))));
+    let refused = |topics: &[&str], cursor| shown(&answer(&image, MAX, &request(topics, 9, Some(cursor))));
     let error = |name: &str| (name.to_owned(), invalid, vec![]);
     assert_eq!(refused(&["c", "a"], ("b", 0)), (vec![error("a"), error("c")], None));
     assert_eq!(refused(&["c", "a"], ("a", -1)), (vec![error("a"), error("c")], None));
@@ -165,7 +168,7 @@ fn a_cursor_may_name_what_is_gone_but_not_what_was_never_asked_for() {
 fn brokers_that_are_not_registered_lead_nothing_and_are_offline() {
     let records = [registered(2), topic("t", 1)];
     let image = ClusterImage::from_snapshot(Offset::ZERO, &records).expect("a cluster");
-    let response = answer(&image, &request(&["t"], 1, None));
+    let response = answer(&image, MAX, &request(&["t"], 1, None));
     let partition = &response.topics[0].partitions[0];
     assert_eq!((partition.error_code, partition.leader_id, partition.leader_epoch), (0, BrokerId(-1), 3));
     assert_eq!(partition.replica_nodes, [BrokerId(1), BrokerId(2)]);
