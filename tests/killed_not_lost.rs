@@ -4,8 +4,9 @@
 //! broker is killed after 0.05–3 s and at least a thousand acknowledgements, and started again; then librdkafka, a client that
 //! shares no code with broker or writer, reads every partition whole, and the checker holds what it read against the
 //! writer's journals. Kinds of rounds take turns: acks=all without retries, the same with `write.caching`, and an idempotent
-//! writer that goes on over the restart. A topic lives for a few rounds, so that logs are recovered more than once. One round
-//! in ten is worse: killed again while it recovers, or killed while topics are created and deleted.
+//! writer that goes on over the restart. A topic lives for a few rounds, so that logs are recovered more than once, and by
+//! another number of shards each time: two, three or one. One round in ten is worse: killed again while it recovers, or killed
+//! while topics are created and deleted.
 //!
 //! `CORELANE_KILL_ROUNDS` sets the number of rounds (20), `CORELANE_KILL_SEED` repeats the moments of a run as far as real
 //! time lets it. Power cuts are not this test's: what the kernel has survives a kill.
@@ -115,6 +116,7 @@ struct Topic {
 struct Rounds {
     scratch: Scratch,
     options: BrokerOptions,
+    starts: usize,
     bootstrap: Bootstrap,
     random: Random,
     topics: BTreeMap<Kind, Topic>,
@@ -147,6 +149,7 @@ fn what_was_acknowledged_before_kill_9_is_there_once_in_order_at_its_offset() {
     let mut rounds = Rounds {
         scratch,
         options,
+        starts: 0,
         bootstrap: Bootstrap::resolve("127.0.0.1:1", ConnectionOptions::default()).expect("an address"),
         random: Random { state: Cell::new(seed) },
         topics: BTreeMap::new(),
@@ -163,6 +166,13 @@ fn what_was_acknowledged_before_kill_9_is_there_once_in_order_at_its_offset() {
 }
 
 impl Rounds {
+    /// How the broker starts next.
+    fn next_options(&mut self, port: u16) -> BrokerOptions {
+        let shards = ["2", "2", "3", "2", "1"][self.starts % 5];
+        self.starts += 1;
+        self.options.clone().port(port).argument("--shards").argument(shards)
+    }
+
     /// Starts the broker on `port` and points all clients there.
     ///
     /// The kernel tears a killed process's ring down some milliseconds after the process is gone, and its listening socket
@@ -170,9 +180,10 @@ impl Rounds {
     fn start(&mut self, port: u16) -> Broker {
         let server = format!("127.0.0.1:{port}");
         self.bootstrap = Bootstrap::resolve(&server, ConnectionOptions::default()).expect("an address");
+        let options = self.next_options(port);
         let began = now();
         loop {
-            match self.options.clone().port(port).start() {
+            match options.start() {
                 Ok(broker) => return broker,
                 Err(ended) if ended.code() == Some(PORT_BUSY) && now() - began < PORT_FREE_WITHIN => {
                     self.total.busy_ports += 1;
@@ -287,7 +298,7 @@ impl Rounds {
 
     fn kill_in_recovery(&mut self) {
         for _ in 0..3 {
-            let mut starting = self.options.clone().port(fixed_port()).spawn();
+            let mut starting = self.next_options(fixed_port()).spawn();
             let was_ready = starting.is_ready_within(self.random.milliseconds(1, 100));
             let ended = starting.kill();
             assert_eq!(ended.code(), None, "it does not end by itself: {ended}");

@@ -29,7 +29,7 @@ use crate::runtime::{Class, Duration, Task, random_u128, spawn, timeout};
 use crate::storage::{Log, OpenError, RecoveryCase};
 use crate::types::{ErrorCode, PartitionId, ShardId, TopicId, TopicName, TopicPartition};
 
-/// Partitions of one topic at most. Each costs a directory, a segment and about 15 KiB of memory.
+/// Partitions of one topic at most. Each costs a directory, a segment and about 10 KiB of memory.
 const TOPIC_PARTITIONS_MAX: usize = 100_000;
 /// Partitions of the cluster at most.
 const CLUSTER_PARTITIONS_MAX: usize = 1_000_000;
