@@ -19,6 +19,11 @@ fn fuzz_directory() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz"))
 }
 
+/// A file of the fuzz directory.
+fn table(path: &str) -> toml::Table {
+    fs::read_to_string(fuzz_directory().join(path)).expect("it is there").parse().expect("it is TOML")
+}
+
 /// The inputs kept for a target, each with its file's name.
 fn kept(target: &str) -> Vec<(String, Vec<u8>)> {
     let directory = fuzz_directory().join("corpus").join(target);
@@ -60,8 +65,7 @@ fn every_target_keeps_its_promises_on_seeds_and_corpus() {
 #[test]
 fn every_target_has_a_binary_and_every_binary_a_target() {
     let names: BTreeSet<String> = TARGETS.iter().map(|target| target.name.to_owned()).collect();
-    let manifest: toml::Table =
-        fs::read_to_string(fuzz_directory().join("Cargo.toml")).expect("it is there").parse().expect("it is TOML");
+    let manifest = table("Cargo.toml");
     let binaries = manifest["bin"].as_array().expect("a list of binaries");
     let listed: BTreeSet<String> =
         binaries.iter().map(|bin| bin["name"].as_str().expect("a name").to_owned()).collect();
@@ -75,6 +79,21 @@ fn every_target_has_a_binary_and_every_binary_a_target() {
     let corpora: BTreeSet<String> =
         entries.map(|entry| entry.expect("it can be listed").file_name().to_string_lossy().into_owned()).collect();
     assert_eq!(corpora, names, "directories of fuzz/corpus");
+}
+
+/// The targets are a workspace of their own: what the broker depends on has to be locked for them, too.
+#[test]
+fn the_lock_file_of_the_targets_knows_the_brokers_dependencies() {
+    let (manifest, lock) = (table("../Cargo.toml"), table("Cargo.lock"));
+    let wanted: BTreeSet<&str> =
+        manifest["dependencies"].as_table().expect("a table").keys().map(String::as_str).collect();
+    let packages = lock["package"].as_array().expect("a list of packages");
+    let broker = packages.iter().find(|package| package["name"].as_str() == Some("corelane")).expect("it is locked");
+    let locked = broker["dependencies"].as_array().expect("a list").iter();
+    // A version follows where several are locked.
+    let locked: BTreeSet<&str> =
+        locked.filter_map(toml::Value::as_str).map(|name| name.split(' ').next().unwrap_or(name)).collect();
+    assert_eq!(locked, wanted, "scripts/fuzz brings fuzz/Cargo.lock up to date");
 }
 
 /// Writes the seeds to where `scripts/fuzz` wants them; without the variable it only proves that they can be made.
