@@ -125,6 +125,8 @@ async fn lead(
     let frame_bytes_max = shard.budgets().requests.frame_bytes_max();
     info!(frame_bytes_max, shards = broker.shards(), "serving");
     broker.status.enter(Phase::Serving);
+    // Who reads the ready line may send the signal at once.
+    let terminated = terminated();
     ready(&Ready {
         node: shard.node(),
         cluster: shard.cluster(),
@@ -134,7 +136,7 @@ async fn lead(
         recovered: opened.recovered,
         elapsed: Instant::now().since(begun),
     });
-    terminated().await;
+    terminated.await;
     broker.status.enter(Phase::Draining);
     stop(&shard).await;
     Ok(())

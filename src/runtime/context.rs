@@ -62,10 +62,17 @@ pub fn random_u128() -> u128 {
     u128::from(random_u64()) << 64 | u128::from(random_u64())
 }
 
-/// Returns once the process is asked to end (SIGTERM or SIGINT). A second signal ends it at once.
-pub async fn terminated() {
-    match current() {
-        Backend::Real(shard) => shard.terminated().await,
-        Backend::Sim(shard) => shard.terminated().await,
+/// Ready once the process is asked to end (SIGTERM or SIGINT), from the call on and not only from the first poll. A second
+/// signal ends it at once.
+pub fn terminated() -> impl Future<Output = ()> {
+    let here = current();
+    if let Backend::Real(shard) = &here {
+        shard.expect_termination();
+    }
+    async move {
+        match here {
+            Backend::Real(shard) => shard.terminated().await,
+            Backend::Sim(shard) => shard.terminated().await,
+        }
     }
 }

@@ -142,6 +142,16 @@ fn a_directory_that_cannot_be_written_ends_with_2() {
 }
 
 #[test]
+fn a_signal_right_behind_the_ready_line_drains() {
+    let scratch = Scratch::new("early-signal");
+    let options = BrokerOptions::new(&scratch.path().join("data"));
+    for _ in 0..10 {
+        let ended = start(&options).terminate();
+        assert_eq!(ended.code(), Some(0), "{ended}");
+    }
+}
+
+#[test]
 fn a_busy_port_ends_with_3() {
     let scratch = Scratch::new("busy-port");
     let port = fixed_port();

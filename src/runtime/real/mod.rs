@@ -96,6 +96,10 @@ impl Shard {
         self.random.next()
     }
 
+    pub(super) fn expect_termination(&self) {
+        self.pump.expect_termination();
+    }
+
     pub(super) async fn terminated(&self) {
         self.pump.terminated().await;
     }

@@ -106,9 +106,14 @@ impl Pump {
         self.closing.get()
     }
 
+    /// From now on a signal is a request to end.
+    pub(super) fn expect_termination(&self) {
+        self.termination.expect(self.ring.eventfd());
+    }
+
     /// Returns once the process was asked to end.
     pub(super) async fn terminated(&self) {
-        self.termination.wait(self.ring.eventfd()).await;
+        self.termination.wait().await;
     }
 
     /// The pump's task.

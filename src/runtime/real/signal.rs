@@ -97,13 +97,17 @@ impl Termination {
         }
     }
 
-    /// Returns once the process was asked to end. `eventfd` is what ends the shard's sleep.
-    pub(super) async fn wait(&self, eventfd: &OwnedFd) {
+    /// From now on a signal is a request. `eventfd` is what ends the shard's sleep.
+    pub(super) fn expect(&self, eventfd: &OwnedFd) {
         if !self.is_published.replace(true) {
             let own = eventfd.try_clone().expect("a descriptor can be had");
             publish(own);
             install().expect("two handlers can be installed");
         }
+    }
+
+    /// Returns once the process was asked to end.
+    pub(super) async fn wait(&self) {
         poll_fn(|context| {
             if REQUESTED.load(Ordering::SeqCst) {
                 return Poll::Ready(());

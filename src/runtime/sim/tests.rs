@@ -240,7 +240,7 @@ fn a_process_is_asked_to_end_and_frozen() {
     simulation.thaw(node);
     simulation.run_for(millis(100)).unwrap();
     assert!(ticks.get() > frozen_at + 80);
-    let ended = simulation.start(node, SHARD, terminated());
+    let ended = simulation.start(node, SHARD, async { terminated().await });
     simulation.terminate(node);
     assert_eq!(simulation.block_on(ended), Ok(Some(())));
 }
