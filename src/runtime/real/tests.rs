@@ -1,18 +1,19 @@
-//! Real shards on this machine: files, sockets, timers, dropped futures, overflow, teardown.
+//! Real shards on this machine: timers, dropped futures, overflow, sharing, teardown; what is of files, sockets and ends
+//! alone has a file of its own.
 //!
 //! What changes the whole process (limits, signals, aborts) runs in a process of its own: the test binary starts itself with
 //! the name of an ignored test.
 #![allow(unsafe_code)]
 
 mod ends;
+mod files;
 mod pulse;
+mod sockets;
 mod wrong_sleep;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::io::{self, Read, Write};
-use std::net::Shutdown;
-use std::path::Path;
+use std::io;
 use std::pin::{Pin, pin};
 use std::process::{Command, Output};
 use std::rc::Rc;
@@ -26,8 +27,8 @@ use super::*;
 use crate::runtime::context::{Backend, current};
 use crate::runtime::sync::Notify;
 use crate::runtime::{
-    Buffer, Class, Durability, Duration, File, Instant, Listener, OpenMode, Slice, SocketAddr, Stream, Task, connect,
-    directory, random_u64, sleep, sleep_until, spawn, terminated, timeout, yield_now,
+    Buffer, Class, Durability, Duration, File, Instant, Listener, OpenMode, SocketAddr, Stream, Task, connect,
+    directory, sleep, sleep_until, spawn, terminated, timeout, yield_now,
 };
 use crate::types::Piece;
 
@@ -101,112 +102,6 @@ async fn receive_all(stream: &Stream, bytes: usize) -> Buffer {
         buffer = back;
     }
     buffer
-}
-
-#[test]
-fn what_was_written_is_read() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("file");
-    on_shard(async move {
-        let file = File::open(&path, OpenMode::Create).await.expect("new");
-        let exists = File::open(&path, OpenMode::Create).await.err().expect("it exists");
-        assert_eq!(exists.kind(), io::ErrorKind::AlreadyExists);
-        file.allocate(0, MIB as u64).await.expect("space");
-        assert_eq!(file.length().await.expect("open"), MIB as u64);
-
-        // More pieces than one system call takes.
-        let content = pattern(5 * MIB, 1).freeze();
-        let pieces = (0..1280).map(|block| content.slice(block * 4096..(block + 1) * 4096)).collect();
-        let (result, pieces) = file.write_at(4096, pieces, Durability::Durable).await;
-        result.expect("written");
-        assert!(pieces.is_empty() && pieces.capacity() >= 1280, "the list comes back for reuse");
-        file.write_at(0, vec![content.slice(0..4096)], Durability::Written).await.0.expect("written");
-        file.sync().await.expect("synced");
-        assert_eq!(file.length().await.expect("open"), 5 * MIB as u64 + 4096);
-
-        let (result, buffer) = file.read_at(4096, 5 * MIB, Buffer::with_capacity(5 * MIB)).await;
-        assert_eq!(result.expect("read"), 5 * MIB);
-        assert!(*buffer == *content);
-        assert_eq!(cached_pages(&path), 0, "the page cache holds none of it");
-        std::fs::read(&path).expect("another program reads it");
-        assert!(cached_pages(&path) > 0);
-        File::open(&path, OpenMode::Write).await.expect("it exists");
-        assert_eq!(cached_pages(&path), 0, "opening it for writing drops what others left");
-
-        file.set_length(8192).await.expect("cut");
-        assert_eq!(file.length().await.expect("open"), 8192);
-    });
-}
-
-/// Pages of the file that the page cache holds (mincore(2)).
-fn cached_pages(path: &Path) -> usize {
-    use std::os::fd::AsRawFd;
-    let file = std::fs::File::open(path).expect("it exists");
-    let length = usize::try_from(file.metadata().expect("open").len()).expect("small");
-    let mut pages = vec![0_u8; length.div_ceil(4096)];
-    // SAFETY: maps the file afresh, looks at which pages are resident, and unmaps it; the vector has a byte for each page.
-    unsafe {
-        let map = libc::mmap(std::ptr::null_mut(), length, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0);
-        assert_ne!(map, libc::MAP_FAILED);
-        assert_eq!(libc::mincore(map, length, pages.as_mut_ptr()), 0);
-        libc::munmap(map, length);
-    }
-    pages.iter().filter(|&&page| page & 1 == 1).count()
-}
-
-#[test]
-fn reading_past_the_end_gives_no_bytes() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("file");
-    on_shard(async move {
-        let file = File::open(&path, OpenMode::Create).await.expect("new");
-        file.write_at(0, vec![pattern(8192, 3).freeze()], Durability::Written).await.0.expect("written");
-        file.set_length(5000).await.expect("cut");
-        let (result, buffer) = file.read_at(0, 65536, Buffer::with_capacity(65536)).await;
-        assert_eq!((result.expect("read"), buffer.len()), (5000, 5000));
-        let (result, buffer) = file.read_at(8192, 4096, Buffer::with_capacity(4096)).await;
-        assert_eq!((result.expect("read"), buffer.len()), (0, 0));
-
-        let read_only = File::open(&path, OpenMode::Read).await.expect("it exists");
-        let (result, pieces) = read_only.write_at(0, vec![pattern(4096, 4).freeze()], Durability::Written).await;
-        assert_eq!(result.expect_err("opened for reading").raw_os_error(), Some(libc::EBADF));
-        assert!(pieces.is_empty());
-        let absent = File::open(&path.with_extension("absent"), OpenMode::Read).await.err().expect("absent");
-        assert_eq!(absent.kind(), io::ErrorKind::NotFound);
-    });
-}
-
-#[test]
-fn directories_and_locks() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let root = directory.path().to_path_buf();
-    on_shard(async move {
-        let inner = root.join("inner");
-        directory::create(&inner).await.expect("new");
-        assert_eq!(directory::create(&inner).await.expect_err("it exists").kind(), io::ErrorKind::AlreadyExists);
-        directory::replace(&inner.join("b"), b"first").await.expect("replaced");
-        directory::replace(&inner.join("b"), b"second").await.expect("replaced");
-        directory::rename(&inner.join("b"), &inner.join("a")).await.expect("renamed");
-        directory::create(&inner.join("c")).await.expect("new");
-        directory::sync(&inner).await.expect("synced");
-        let names: Vec<(String, directory::EntryKind)> =
-            directory::list(&inner).await.expect("listed").into_iter().map(|entry| (entry.name, entry.kind)).collect();
-        assert_eq!(names, [("a".into(), directory::EntryKind::File), ("c".into(), directory::EntryKind::Directory)]);
-        assert_eq!(directory::read(&inner.join("a"), 100).await.expect("read"), b"second");
-        assert!(directory::remove(&inner).await.is_err(), "not empty");
-        directory::remove_file(&inner.join("a")).await.expect("removed");
-        directory::remove(&inner.join("c")).await.expect("removed");
-        directory::remove(&inner).await.expect("removed");
-        let space = directory::space(&root).await.expect("mounted");
-        assert!(space.free_bytes > 0 && space.free_bytes <= space.total_bytes, "{space:?}");
-        assert!(directory::absolute("a/./b".as_ref()).is_ok_and(|path| path.is_absolute() && path.ends_with("a/b")));
-
-        let lock = directory::lock(&root.join("LOCK"), "pid 7").await.expect("free");
-        let error = directory::lock(&root.join("LOCK"), "pid 8").await.err().expect("taken");
-        assert_eq!((error.kind(), error.to_string().as_str()), (io::ErrorKind::WouldBlock, "pid 7"));
-        drop(lock);
-        directory::lock(&root.join("LOCK"), "pid 9").await.expect("free again");
-    });
 }
 
 #[test]
@@ -293,131 +188,6 @@ fn sleeps_are_precise_and_in_order() {
         assert!(Instant::now().since(before) >= Duration::from_millis(290));
         sleep_until(start).await;
         timeout(Duration::from_millis(1), sleep(Duration::from_secs(60))).await.expect_err("too long");
-    });
-}
-
-#[test]
-fn bytes_go_through_sockets_as_they_are() {
-    on_shard(async {
-        let (client, server) = pair().await;
-        client.send(vec![Piece::Encoded(bytes::Bytes::from_static(b"x"))]).await.0.expect("connected");
-        assert_eq!(*receive_all(&server, 1).await, *b"x");
-
-        // More pieces than one system call takes, more bytes than the socket's buffers hold, in both directions at once.
-        let content = pattern(4 * MIB, 11).freeze();
-        let pieces = || -> Vec<Piece<Slice>> {
-            (0..4096).map(|at| Piece::Shared(content.slice(at * 1024..(at + 1) * 1024))).collect()
-        };
-        let back = {
-            let (client, pieces) = (client.clone(), pieces());
-            spawn(Class::Fetch, async move { client.send(pieces).await })
-        };
-        let forth = {
-            let (server, pieces) = (server.clone(), pieces());
-            spawn(Class::Produce, async move { server.send(pieces).await })
-        };
-        assert!(*receive_all(&server, 4 * MIB).await == *content);
-        assert!(*receive_all(&client, 4 * MIB).await == *content);
-        for sender in [back, forth] {
-            let (result, pieces) = sender.await;
-            result.expect("sent");
-            assert!(pieces.is_empty() && pieces.capacity() >= 4096);
-        }
-
-        let waiting = {
-            let server = server.clone();
-            spawn(Class::Produce, async move { server.receive(Buffer::with_capacity(10)).await.0 })
-        };
-        yield_now().await;
-        server.shutdown();
-        assert_eq!(waiting.await.expect("the end"), 0);
-        assert_eq!(client.receive(Buffer::with_capacity(10)).await.0.expect("the end"), 0);
-        let (result, pieces) = server.send(vec![Piece::Shared(content.slice(0..10))]).await;
-        assert_eq!(result.expect_err("shut down").kind(), io::ErrorKind::BrokenPipe);
-        assert!(pieces.is_empty());
-    });
-}
-
-#[test]
-fn a_half_closed_connection_still_takes_the_answer() {
-    on_shard(async {
-        let listener = Listener::bind(loopback()).expect("a free port");
-        let address = listener.local_address();
-        let peer = thread::spawn(move || {
-            let mut socket = std::net::TcpStream::connect(address).expect("listening");
-            socket.write_all(b"question").expect("connected");
-            socket.shutdown(Shutdown::Write).expect("connected");
-            let mut answer = Vec::new();
-            socket.read_to_end(&mut answer).expect("connected");
-            answer
-        });
-        let stream = listener.accept().await.expect("connected");
-        let question = receive_all(&stream, 8).await;
-        assert_eq!(stream.receive(Buffer::with_capacity(10)).await.0.expect("the end"), 0);
-        stream.send(vec![Piece::Shared(question.freeze())]).await.0.expect("half open");
-        drop(stream);
-        assert_eq!(peer.join().expect("no panic"), b"question");
-    });
-}
-
-#[test]
-fn dropping_an_accept_loses_no_connection() {
-    on_shard(async {
-        let listener = Listener::bind(loopback()).expect("a free port");
-        let address = listener.local_address();
-        const CONNECTIONS: usize = 200;
-        let clients = spawn(Class::Fetch, async move {
-            let mut clients = Vec::new();
-            for _ in 0..CONNECTIONS {
-                clients.push(connect(address).await.expect("listening"));
-            }
-            clients
-        });
-        let mut accepted = Vec::new();
-        while accepted.len() < CONNECTIONS {
-            poll_once_and_drop(listener.accept()).await;
-            if let Ok(stream) = timeout(Duration::from_micros(random_u64() % 200), listener.accept()).await {
-                accepted.push(stream.expect("connected").peer_address());
-            }
-        }
-        let clients = clients.await;
-        let mut expected: Vec<SocketAddr> = clients.iter().map(Stream::local_address).collect();
-        expected.sort();
-        accepted.sort();
-        assert_eq!(accepted, expected);
-
-        let taken = Listener::bind(address).err().expect("in use");
-        assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
-        drop(listener);
-        sleep(Duration::from_millis(20)).await;
-        let refused = connect(address).await.err().expect("nobody listens");
-        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
-        Listener::bind(address).expect("the port is free again, connections or not");
-    });
-}
-
-#[test]
-fn running_out_of_descriptors_is_an_error_of_accept() {
-    assert_passed(&in_own_process("child_runs_out_of_descriptors"));
-}
-
-#[test]
-#[ignore = "started by another test, in a process of its own"]
-fn child_runs_out_of_descriptors() {
-    on_shard(async {
-        let listener = Listener::bind(loopback()).expect("a free port");
-        let client = connect(listener.local_address()).await.expect("listening");
-        let limit = |soft| {
-            let files = libc::rlimit { rlim_cur: soft, rlim_max: 4096 };
-            // SAFETY: reads the struct.
-            assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &files) }, 0);
-        };
-        limit(3);
-        let error = listener.accept().await.err().expect("no descriptor");
-        assert_eq!(error.raw_os_error(), Some(libc::EMFILE));
-        limit(4096);
-        let server = listener.accept().await.expect("the connection has waited");
-        assert_eq!(server.peer_address(), client.local_address());
     });
 }
 
