@@ -9,10 +9,9 @@
 use std::rc::Rc;
 
 use super::shard::Shard;
-use super::topics;
+use super::topics::{self, Opening};
 use crate::controller::{CreatePartitions, CreatePartitionsError, GrowTopic, GrownTopic};
 use crate::quorum::ProposeError;
-use crate::runtime::Task;
 use crate::types::ErrorCode;
 use crate::wire::messages::{
     CreatePartitionsRequest, CreatePartitionsResponse, CreatePartitionsTopic, CreatePartitionsTopicResult, StrBytes,
@@ -27,7 +26,7 @@ pub(super) async fn answer(shard: &Rc<Shard>, request: CreatePartitionsRequest) 
     let topics = request.topics.iter().map(wanted).collect();
     let results = match create(shard, CreatePartitions { topics, validate_only: request.validate_only }).await {
         Ok((grown, opening)) => {
-            let usable = topics::usable_within(request.timeout_ms, opening).await || request.validate_only;
+            let usable = topics::usable_within(request.timeout_ms, opening).await;
             grown.into_iter().map(|growth| describe(growth, usable)).collect()
         }
         Err(error) => {
@@ -49,7 +48,7 @@ fn wanted(topic: &CreatePartitionsTopic) -> GrowTopic {
 
 /// Adds partitions: decided and committed when it returns, topic by topic, and usable when the task has ended. On the first
 /// shard.
-async fn create(shard: &Rc<Shard>, request: CreatePartitions) -> Result<(Vec<Growth>, Task<()>), ProposeError> {
+async fn create(shard: &Rc<Shard>, request: CreatePartitions) -> Result<(Vec<Growth>, Opening), ProposeError> {
     let rules = topics::rules(shard);
     let validate_only = request.validate_only;
     let first = shard.first();

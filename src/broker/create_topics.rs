@@ -26,7 +26,7 @@ pub(super) async fn answer(shard: &Rc<Shard>, request: CreateTopicsRequest) -> C
         CreateTopics { topics: request.topics.iter().map(wanted).collect(), validate_only: request.validate_only };
     let results = match topics::create(shard, wanted).await {
         Ok((created, opening)) => {
-            let usable = topics::usable_within(request.timeout_ms, opening).await || request.validate_only;
+            let usable = topics::usable_within(request.timeout_ms, opening).await;
             created.into_iter().map(|(name, result)| describe(shard, name, result, usable)).collect()
         }
         Err(error) => {

@@ -183,12 +183,12 @@ fn topic_config(shard: &Shard, topic: &Topic) -> Result<TopicConfig, TopicError>
     shard.config().topic(&topic.configs).map_err(|error| TopicError::Config(error.to_string()))
 }
 
-/// Creates topics: decided and committed when it returns, topic by topic; their partitions can be used when the task has ended,
-/// which runs on if nobody waits for it. On the first shard.
-pub(super) async fn create(
-    shard: &Rc<Shard>,
-    request: CreateTopics,
-) -> Result<(Vec<Creation>, Task<()>), ProposeError> {
+/// Partitions that are being made, if there are any: a task that runs on if nobody waits for it.
+pub(super) type Opening = Option<Task<()>>;
+
+/// Creates topics: decided and committed when it returns, topic by topic; their partitions can be used when the task has ended.
+/// On the first shard.
+pub(super) async fn create(shard: &Rc<Shard>, request: CreateTopics) -> Result<(Vec<Creation>, Opening), ProposeError> {
     let rules = rules(shard);
     let decider = shard.clone();
     let validate_only = request.validate_only;
@@ -207,18 +207,22 @@ pub(super) async fn create(
 
 /// Lets every shard know of `topics`, of which `placed` are new, and opens what is missing of them. Their files are not removed
 /// meanwhile, also if they are deleted.
-fn open_while_held(shard: &Rc<Shard>, placed: Vec<(TopicId, ShardId)>, topics: Vec<TopicId>) -> Task<()> {
+fn open_while_held(shard: &Rc<Shard>, placed: Vec<(TopicId, ShardId)>, topics: Vec<TopicId>) -> Opening {
+    if topics.is_empty() {
+        return None;
+    }
     shard.first().hold(&topics);
     let shard = shard.clone();
-    spawn(Class::Produce, async move {
+    Some(spawn(Class::Produce, async move {
         shard.publish(placed).await;
         open_missing(&shard, topics.clone()).await;
         shard.first().let_go(&topics);
-    })
+    }))
 }
 
 /// Waits until new partitions can be used, at most so many milliseconds as a client has said; whether they can.
-pub(super) async fn usable_within(timeout_ms: i32, opening: Task<()>) -> bool {
+pub(super) async fn usable_within(timeout_ms: i32, opening: Opening) -> bool {
+    let Some(opening) = opening else { return true };
     timeout(Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0)), opening).await.is_ok()
 }
 
@@ -237,7 +241,7 @@ async fn open_missing(shard: &Rc<Shard>, ids: Vec<TopicId>) {
 }
 
 /// Makes the partitions that were just added to topics, so many to each, on the shards that own them.
-pub(super) fn open_added(shard: &Rc<Shard>, added: Vec<(TopicId, usize)>) -> Task<()> {
+pub(super) fn open_added(shard: &Rc<Shard>, added: Vec<(TopicId, usize)>) -> Opening {
     for (topic, count) in &added {
         shard.owners().borrow_mut().grow(*topic, *count);
     }
@@ -257,7 +261,9 @@ pub(super) async fn create_automatically(shard: &Rc<Shard>, name: &TopicName) ->
     };
     let created = create(shard, CreateTopics { topics: vec![topic], validate_only: false }).await;
     let (created, opening) = created.map_err(|error| propose_error_code(&error))?;
-    opening.await;
+    if let Some(opening) = opening {
+        opening.await;
+    }
     match created.into_iter().next() {
         Some((_, Err(error))) if error.code() != ErrorCode::TopicAlreadyExists => Err(error.code()),
         _ => Ok(()),
