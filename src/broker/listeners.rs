@@ -50,13 +50,10 @@ pub struct ListenError {
 impl ListenerPlan {
     /// Looks up what `listener` names. Blocks.
     pub fn new(listener: &ListenerConfig) -> Result<ListenerPlan, ListenError> {
-        let v4_any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         let v6_any = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
         let (addresses, optional) = match &listener.host {
             BindHost::Localhost => (vec![IpAddr::V4(Ipv4Addr::LOCALHOST)], Some(IpAddr::V6(Ipv6Addr::LOCALHOST))),
-            BindHost::Every => (vec![v4_any], Some(v6_any)),
-            // As Java and most others have it, these are all addresses, too.
-            BindHost::Address(address) if *address == v6_any => (vec![v6_any], Some(v4_any)),
+            BindHost::Every => (vec![IpAddr::V4(Ipv4Addr::UNSPECIFIED)], Some(v6_any)),
             BindHost::Address(address) => (vec![*address], None),
             BindHost::Name(name) => {
                 let found = startup::resolve(name, listener.port)

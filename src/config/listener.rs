@@ -12,7 +12,7 @@ use core::net::{IpAddr, Ipv6Addr};
 pub enum BindHost {
     /// `localhost`: 127.0.0.1 and, where the machine has it, [::1].
     Localhost,
-    /// An empty host: every address of the machine, IPv4 and IPv6.
+    /// An empty host or [::]: every address of the machine, IPv4 and IPv6.
     Every,
     /// This address.
     Address(IpAddr),
@@ -148,6 +148,7 @@ fn parse_advertised(entry: &str, explicit: bool) -> Result<Advertised, ListenerE
 
 fn bind_host(host: &str) -> BindHost {
     match host.parse::<IpAddr>() {
+        Ok(IpAddr::V6(address)) if address.is_unspecified() => BindHost::Every,
         Ok(address) => BindHost::Address(address),
         Err(_) if host.is_empty() => BindHost::Every,
         Err(_) if host.eq_ignore_ascii_case("localhost") => BindHost::Localhost,
@@ -202,7 +203,7 @@ mod tests {
     #[test]
     fn the_advertised_address_belongs_to_its_listener() {
         let both = parse(":9092,[::]:9093", Some("a.lan:19092,b.lan:0")).expect("valid");
-        assert_eq!(both[0].host, BindHost::Every);
+        assert_eq!((&both[0].host, &both[1].host), (&BindHost::Every, &BindHost::Every));
         assert_eq!(both[0].advertised, Advertised { host: "a.lan".to_owned(), port: Some(19_092) });
         assert_eq!(both[1].advertised, Advertised { host: "b.lan".to_owned(), port: None });
     }
