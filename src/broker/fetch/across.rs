@@ -57,7 +57,7 @@ pub(in crate::broker) fn enter(shard: &Rc<Shard>, ask: FetchAsk, reply: AnswerTo
     let shard = shard.clone();
     spawn(Class::Fetch, async move {
         let mut reads = Vec::with_capacity(wanted.len());
-        read_until(&shard, &wanted, &limits, &parked, &mut reads).await;
+        read_until(&shard, &wanted, &limits, || parked, &mut reads).await;
         shard.asked_fetches.parked.borrow_mut().remove(&key);
         reply.send(Answer::Fetched(reads));
     });
@@ -92,7 +92,7 @@ pub(super) async fn read_across(shard: &Rc<Shard>, wanted: &[Wanted], limits: &L
     let own_limits = share(own_places.len());
     let mut own_reads = Vec::with_capacity(own_places.len());
     {
-        let mut own = pin!(read_until(shard, &own_wanted, &own_limits, &parked, &mut own_reads));
+        let mut own = pin!(read_until(shard, &own_wanted, &own_limits, || parked.clone(), &mut own_reads));
         let (mut own_done, mut hurried) = (own_places.is_empty(), false);
         poll_fn(|context| {
             loop {

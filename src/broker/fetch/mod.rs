@@ -147,8 +147,8 @@ async fn read_enough(shard: &Rc<Shard>, limits: &Limits, scratch: &mut Scratch) 
     let all_here = wanted.iter().all(|wanted| wanted.owner == shard.id());
     loop {
         if all_here {
-            let parked = ParkedFetch::new(limits.bytes_min as u64);
-            read::read_until(shard, wanted, limits, &parked, reads).await;
+            let park = || ParkedFetch::new(limits.bytes_min as u64);
+            read::read_until(shard, wanted, limits, park, reads).await;
         } else {
             across::read_across(shard, wanted, limits, reads).await;
         }

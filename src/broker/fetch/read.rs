@@ -88,12 +88,13 @@ impl Ends {
     }
 }
 
-/// Reads until `parked` says that there is enough, there is something to tell, or no time is left.
+/// Reads until the fetch that `park` gives, if it has to wait, says that there is enough, there is something to tell, or no time
+/// is left.
 pub(super) async fn read_until(
     shard: &Rc<Shard>,
     wanted: &[Wanted],
     limits: &Limits,
-    parked: &Rc<ParkedFetch>,
+    park: impl FnOnce() -> Rc<ParkedFetch>,
     reads: &mut Vec<Read>,
 ) {
     // Most fetches find enough at once: they park nowhere.
@@ -101,10 +102,11 @@ pub(super) async fn read_until(
     if is_enough(shard, limits, wanted, reads, bytes) {
         return;
     }
+    let parked = park();
     // Parked before reading, so that nothing that arrives in between is missed.
     let image = shard.image();
     let led = wanted.iter().filter_map(|wanted| shard.partition(&image, wanted.at.ok()?).ok());
-    let parkings: Vec<_> = led.map(|partition| partition.park(parked)).collect();
+    let parkings: Vec<_> = led.map(|partition| partition.park(&parked)).collect();
     let bytes = read_all(shard, wanted, limits, reads).await;
     if is_enough(shard, limits, wanted, reads, bytes) || parkings.is_empty() {
         return;
