@@ -8,6 +8,7 @@
 //! | [`history`] | the checker: journals against logs, anomalies by name |
 //! | [`journal`] | what became of every batch of a run, as lines, and as a file |
 //! | [`stamp`] | the head of every record's value |
+//! | [`result`] | the result of a run as it is kept |
 //!
 //! Library and binary: the tests of the broker use the parts. It runs on `corelane::runtime` and knows of a broker only what
 //! the protocol tells, so that the same binary measures every Kafka-compatible one.
@@ -16,5 +17,6 @@ pub mod cli;
 pub mod client;
 pub mod history;
 pub mod journal;
+pub mod result;
 pub mod stamp;
 pub mod verify;
