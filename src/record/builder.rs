@@ -71,6 +71,23 @@ impl BatchBuilder {
         value: Option<&[u8]>,
         headers: &[Header<'_>],
     ) {
+        self.append_with(timestamp, key, value, headers, |_| ());
+    }
+
+    /// Adds a record like [`BatchBuilder::append`], and lets `edit` change the copy of the value that lies in the batch: for
+    /// values of which only a part differs from record to record.
+    ///
+    /// # Panics
+    /// As [`BatchBuilder::append`].
+    #[inline]
+    pub fn append_with(
+        &mut self,
+        timestamp: Option<Timestamp>,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[Header<'_>],
+        edit: impl FnOnce(&mut [u8]),
+    ) {
         if self.count == 0 {
             self.plain.clear();
             self.plain.resize(HEADER_BYTES, 0);
@@ -98,6 +115,10 @@ impl BatchBuilder {
         varint::encode(out, offset_delta);
         put_field(out, key);
         put_field(out, value);
+        if let Some(value) = value {
+            let start = out.len() - value.len();
+            edit(&mut out[start..]);
+        }
         varint::encode(out, headers.len() as i64);
         for header in headers {
             put_field(out, Some(header.key));

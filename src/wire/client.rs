@@ -1,15 +1,19 @@
 //! The other side of the wire: framed requests and decoded responses, for the load generator, the tests and the simulator.
 //!
-//! Messages are those of the `kafka-protocol` crate, all of its APIs, Produce and Fetch included. Encoding copies records
+//! Here messages are those of the `kafka-protocol` crate, all of its APIs, Produce and Fetch included. Encoding copies records
 //! once; decoding a response from `Bytes` shares them. What a broker answers is trusted: the bounds check guards brokers
-//! from clients, not clients from brokers. No connection is made here.
+//! from clients, not clients from brokers. Who makes load uses [`produce`] and [`fetch`], which copy and allocate next to
+//! nothing. No connection is made here.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::protocol::{Decodable, Request};
 use thiserror::Error;
 
+pub mod fetch;
+pub mod produce;
+
 use super::control::{EncodeError, EncodeReason, codec_version};
-use super::cursor::{DecodeError, Expected};
+use super::cursor::{Cursor, DecodeError, Expected, Malformed};
 use super::frame::{CorrelationId, LENGTH_BYTES};
 use super::table::{Api, ApiKey};
 
@@ -106,8 +110,17 @@ pub fn decode_response<R: Decodable>(api: Api, expected: CorrelationId, mut fram
     R::decode(&mut frame, version).map_err(|_| malformed(frame.len(), Expected::Decodable).into())
 }
 
+/// Reads what stands before the body of a response that is read in place.
+fn read_response_header(api: Api, cursor: &mut Cursor<'_>) -> Result<(), Malformed> {
+    cursor.i32()?;
+    if api.response_header_version() >= 1 {
+        cursor.skip_tagged_fields()?;
+    }
+    Ok(())
+}
+
 fn skip_tagged_fields(api: Api, frame: &mut Bytes) -> Result<(), Expected> {
-    let mut cursor = super::cursor::Cursor::new(frame, api);
+    let mut cursor = Cursor::new(frame, api);
     cursor.skip_tagged_fields().map_err(|malformed| malformed.expected)?;
     let header = cursor.position();
     frame.advance(header);

@@ -54,6 +54,15 @@ impl Acks {
             other => Err(InvalidAcks(other)),
         }
     }
+
+    /// The number on the wire.
+    pub(crate) const fn wire(self) -> i16 {
+        match self {
+            Acks::None => 0,
+            Acks::Leader => 1,
+            Acks::All => -1,
+        }
+    }
 }
 
 /// A Produce request of any advertised version, its parts lying in the frame.

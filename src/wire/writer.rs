@@ -1,4 +1,4 @@
-//! Writing a response by hand: the frame's start and Kafka's field encodings, into one growing buffer.
+//! Writing a response, or a request, by hand: the frame's start and Kafka's field encodings, into one growing buffer.
 //!
 //! A [`Writer`] knows whether its version is flexible, as [`super::cursor::Cursor`] does for reading. What callers pass in
 //! is trusted: names and counts come from requests that were read under the same limits, or from this broker.
@@ -16,7 +16,7 @@ use super::table::Api;
 /// Bytes that an explaining message keeps. Texts quote what clients sent; an answer stays small whatever that was.
 const MESSAGE_BYTES_MAX: usize = 1024;
 
-/// One response, written into a buffer that outlives it: the buffer's allocation serves many responses.
+/// One response or request, written into a buffer that outlives it: the buffer's allocation serves many responses.
 #[derive(Debug)]
 pub(crate) struct Writer<'b> {
     buffer: &'b mut BytesMut,
@@ -38,12 +38,33 @@ impl<'b> Writer<'b> {
         writer
     }
 
+    /// Starts a request: room for its length, then its header, whose client id is classic in every version.
+    pub(crate) fn request(
+        api: Api,
+        correlation: CorrelationId,
+        client_id: &str,
+        buffer: &'b mut BytesMut,
+        capacity: usize,
+    ) -> Self {
+        buffer.clear();
+        buffer.reserve(capacity);
+        let mut writer = Writer { buffer, flexible: false };
+        writer.i32(0);
+        writer.i16(api.key().code());
+        writer.i16(api.version());
+        writer.i32(correlation.0);
+        writer.string(client_id);
+        writer.flexible = api.is_flexible();
+        writer.no_tagged_fields();
+        writer
+    }
+
     /// Takes out what was written since the last time.
     pub(crate) fn take(&mut self) -> BytesMut {
         self.buffer.split()
     }
 
-    /// Ends a response that lies in this buffer alone.
+    /// Ends a frame that lies in this buffer alone.
     pub(crate) fn finish(mut self) -> Bytes {
         let mut frame = self.take();
         let bytes = frame.len();
