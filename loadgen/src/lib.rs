@@ -8,15 +8,21 @@
 //! | [`history`] | the checker: journals against logs, anomalies by name |
 //! | [`journal`] | what became of every batch of a run, as lines, and as a file |
 //! | [`stamp`] | the head of every record's value |
+//! | [`verdict`] | what an answer says about a batch |
 //! | [`result`] | the result of a run as it is kept |
+//! | [`doctor`], [`machine`], [`hiccup`] | what the machine is, whether it is fit to measure on, what it adds to latencies |
 //!
 //! Library and binary: the tests of the broker use the parts. It runs on `corelane::runtime` and knows of a broker only what
 //! the protocol tells, so that the same binary measures every Kafka-compatible one.
 
 pub mod cli;
 pub mod client;
+pub mod doctor;
+pub mod hiccup;
 pub mod history;
 pub mod journal;
+pub mod machine;
 pub mod result;
 pub mod stamp;
+pub mod verdict;
 pub mod verify;
