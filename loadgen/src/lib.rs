@@ -11,6 +11,7 @@
 //! | [`verdict`] | what an answer says about a batch |
 //! | [`result`] | the result of a run as it is kept |
 //! | [`doctor`], [`machine`], [`hiccup`] | what the machine is, whether it is fit to measure on, what it adds to latencies |
+//! | [`replay`] | workload files of the OpenMessaging Benchmark |
 //!
 //! Library and binary: the tests of the broker use the parts. It runs on `corelane::runtime` and knows of a broker only what
 //! the protocol tells, so that the same binary measures every Kafka-compatible one.
@@ -22,6 +23,7 @@ pub mod hiccup;
 pub mod history;
 pub mod journal;
 pub mod machine;
+pub mod replay;
 pub mod result;
 pub mod stamp;
 pub mod verdict;
