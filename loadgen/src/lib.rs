@@ -10,21 +10,31 @@
 //! | [`stamp`] | the head of every record's value |
 //! | [`verdict`] | what an answer says about a batch |
 //! | [`result`] | the result of a run as it is kept |
+//! | [`metric`], [`figures`] | the figures of a result by name, and as people read them |
+//! | [`table`], [`report`], [`export`] | results as tables, as a page, and in the forms of other tools |
 //! | [`doctor`], [`machine`], [`hiccup`] | what the machine is, whether it is fit to measure on, what it adds to latencies |
 //! | [`replay`] | workload files of the OpenMessaging Benchmark |
+//! | [`compare`], [`gate`] | results against each other; against an SLO and a baseline |
 //!
 //! Library and binary: the tests of the broker use the parts. It runs on `corelane::runtime` and knows of a broker only what
 //! the protocol tells, so that the same binary measures every Kafka-compatible one.
 
 pub mod cli;
 pub mod client;
+pub mod compare;
 pub mod doctor;
+pub mod export;
+pub mod figures;
+pub mod gate;
 pub mod hiccup;
 pub mod history;
 pub mod journal;
 pub mod machine;
+pub mod metric;
 pub mod replay;
+pub mod report;
 pub mod result;
 pub mod stamp;
+pub mod table;
 pub mod verdict;
 pub mod verify;

@@ -205,16 +205,21 @@ impl Latency {
     pub fn new(histogram: &Histogram<u64>, overflow: u64) -> Latency {
         let mut encoded = Vec::new();
         V2Serializer::new().serialize(histogram, &mut encoded).expect("memory takes it, and counts fit");
-        let at = |quantile| histogram.value_at_quantile(quantile);
+        let count = histogram.len() + overflow;
+        // What was too long for the histogram lies above all that is in it.
+        let at = |quantile: f64| {
+            let share = quantile * count as f64 / histogram.len().max(1) as f64;
+            if share > 1.0 { LATENCY_US_MAX } else { histogram.value_at_quantile(share) }
+        };
         Latency {
             p50_us: at(0.5),
             p90_us: at(0.9),
             p99_us: at(0.99),
             p999_us: at(0.999),
             p9999_us: at(0.9999),
-            max_us: histogram.max(),
+            max_us: at(1.0),
             mean_us: histogram.mean(),
-            count: histogram.len() + overflow,
+            count,
             overflow,
             hdr: BASE64.encode(encoded),
         }
@@ -372,7 +377,7 @@ mod tests {
         }
         let latency = Latency::new(&histogram, 2);
         assert_eq!((latency.count, latency.overflow), (7, 2));
-        assert_eq!(latency.p50_us, 1_000);
+        assert_eq!((latency.p50_us, latency.p90_us, latency.max_us), (77_823, LATENCY_US_MAX, LATENCY_US_MAX));
         assert_eq!(latency.histogram().expect("readable"), histogram);
         let damaged = Latency { hdr: "AAAA".to_owned(), ..latency };
         assert!(damaged.histogram().is_err());
