@@ -1,8 +1,9 @@
 //! The load: connections that each keep a number of requests in flight, on a shard of the runtime.
 //!
 //! All requests of a load are the same bytes and all answers have the same length, so that neither is looked at while it runs.
-//! A connection has two tasks. The sender keeps the pipeline full, several requests in one send where several are missing; the
-//! receiver counts whole answers that have come back. So neither can wait for the other while the socket's buffers are full.
+//! A connection ([`Flow`]) has two tasks. The sender keeps the pipeline full, several requests in one send where several are
+//! missing; the receiver counts whole answers that have come back. So neither can wait for the other while the socket's buffers
+//! are full.
 
 use std::cell::Cell;
 use std::io;
@@ -10,7 +11,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use corelane::runtime::sync::Notify;
-use corelane::runtime::{Buffer, Class, Duration, Slice, Stream, connect, real, sleep, spawn};
+use corelane::runtime::{Buffer, Class, Duration, Instant, Slice, Stream, connect, real, sleep, spawn};
 use corelane::types::Piece;
 
 /// Bytes received at once at most.
@@ -33,23 +34,34 @@ pub(crate) struct Load {
 pub(crate) struct Run<C> {
     /// Requests that were answered between the two looks at the cost.
     pub(crate) requests: u64,
+    /// Seconds between them.
+    pub(crate) seconds: f64,
     /// The cost before them.
     pub(crate) before: C,
     /// The cost after them.
     pub(crate) after: C,
 }
 
-/// One connection's state, shared by its two tasks.
-struct Flow {
+/// One connection under load: the state that its two tasks share.
+pub(crate) struct Flow {
     request_bytes: u64,
     answer_bytes: u64,
     pipeline: u64,
     bytes_sent: Cell<u64>,
     bytes_received: Cell<u64>,
+    has_ended: Cell<bool>,
     room: Notify,
 }
 
 impl Flow {
+    /// Starts to load `stream`, until the process ends or [`Flow::end`] is called.
+    pub(crate) fn start(stream: Stream, load: &Load, content: &Slice) -> Rc<Flow> {
+        let flow = Rc::new(Flow::new(load));
+        spawn(Class::Produce, send(stream.clone(), flow.clone(), content.clone()));
+        spawn(Class::Produce, receive(stream, flow.clone()));
+        flow
+    }
+
     fn new(load: &Load) -> Flow {
         Flow {
             request_bytes: load.request.len() as u64,
@@ -57,16 +69,36 @@ impl Flow {
             pipeline: load.pipeline as u64,
             bytes_sent: Cell::new(0),
             bytes_received: Cell::new(0),
+            has_ended: Cell::new(false),
             room: Notify::new(),
         }
     }
 
-    fn answered(&self) -> u64 {
+    /// Whole answers so far.
+    pub(crate) fn answered(&self) -> u64 {
         self.bytes_received.get() / self.answer_bytes
+    }
+
+    /// Sends nothing more.
+    pub(crate) fn end(&self) {
+        self.has_ended.set(true);
+    }
+
+    /// Bytes of requests sent so far, or about to be.
+    pub(crate) fn bytes_sent(&self) -> u64 {
+        self.bytes_sent.get()
+    }
+
+    /// Whether every request that was sent has its answer, and nothing else came.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.bytes_received.get() * self.request_bytes == self.bytes_sent.get() * self.answer_bytes
     }
 
     /// Bytes of the requests that may be sent now.
     fn missing_bytes(&self) -> u64 {
+        if self.has_ended.get() {
+            return 0;
+        }
         (self.pipeline + self.answered()) * self.request_bytes - self.bytes_sent.get()
     }
 }
@@ -83,19 +115,26 @@ pub(crate) fn drive<C: 'static>(
         let content = content(&load.request, load.pipeline);
         let mut flows = Vec::new();
         for _ in 0..load.connections {
-            let stream = connect(address).await?;
-            let flow = Rc::new(Flow::new(&load));
-            spawn(Class::Produce, send(stream.clone(), flow.clone(), content.clone()));
-            spawn(Class::Produce, receive(stream, flow.clone()));
-            flows.push(flow);
+            flows.push(Flow::start(connect(address).await?, &load, &content));
         }
-        let answered = || flows.iter().map(|flow| flow.answered()).sum::<u64>();
-        sleep(time / 10).await;
-        let (answered_before, before) = (answered(), cost()?);
-        sleep(time).await;
-        Ok(Run { requests: answered() - answered_before, before, after: cost()? })
+        watch(&flows, time / 10, time, cost).await
     };
     real::run(&real::Options::default(), main).map_err(io::Error::other)?
+}
+
+/// Looks at the cost and at what was answered when `warm_up` has passed, and again `time` later.
+pub(crate) async fn watch<C>(
+    flows: &[Rc<Flow>],
+    warm_up: Duration,
+    time: Duration,
+    cost: impl Fn() -> io::Result<C>,
+) -> io::Result<Run<C>> {
+    let answered = || flows.iter().map(|flow| flow.answered()).sum::<u64>();
+    sleep(warm_up).await;
+    let (begin, answered_before, before) = (Instant::now(), answered(), cost()?);
+    sleep(time).await;
+    let seconds = Instant::now().since(begin).as_secs_f64();
+    Ok(Run { requests: answered() - answered_before, seconds, before, after: cost()? })
 }
 
 /// `content` is as many requests as the pipeline holds.
@@ -130,7 +169,8 @@ async fn receive(stream: Stream, flow: Rc<Flow>) {
     }
 }
 
-fn content(request: &[u8], pipeline: usize) -> Slice {
+/// As many requests as a connection keeps in flight, one behind the other.
+pub(crate) fn content(request: &[u8], pipeline: usize) -> Slice {
     let mut buffer = Buffer::with_capacity(request.len() * pipeline);
     for _ in 0..pipeline {
         buffer.append(request);

@@ -5,7 +5,9 @@
 //! the price of two atomic additions each.
 
 mod cost;
+mod echo;
 mod load;
+mod null_relay;
 mod recording;
 mod ring_table;
 mod serving;
@@ -28,28 +30,34 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Echo over TCP on three kinds of server: thousand requests per CPU-second of the server.
+    /// The floor per byte: receive, CRC32C, write with O_DIRECT, acknowledge, send on, and nothing else
+    NullRelay(null_relay::Options),
+    /// The floor per request: small requests that a bare ring answers, per second of its CPU
+    Echo(echo::Options),
+    /// Echo over TCP on three kinds of server: thousand requests per CPU-second of the server
     RingTable(ring_table::Options),
-    /// What produce and fetch cost a broker: ns per byte by stage, and allocations per request.
+    /// What produce and fetch cost a broker: ns per byte by stage, and allocations per request
     Cost(cost::Options),
-    /// What it costs a shard to record one sample of a metric.
+    /// What it costs a shard to record one sample of a metric
     Recording(recording::Options),
-    /// One echo server; started by ring-table.
-    #[command(hide = true)]
+    /// The relay by itself, for a load from elsewhere; started by null-relay
+    RelayServer(null_relay::server::Options),
+    /// One echo server; started by echo and ring-table
     EchoServer(ring_table::server::Options),
-    /// One broker; started by cost.
-    #[command(hide = true)]
+    /// One broker that tells its allocations; started by cost
     CostBroker(cost::servers::BrokerOptions),
-    /// One bare ring that answers; started by cost.
-    #[command(hide = true)]
+    /// One bare ring that answers; started by cost
     CostFloor(cost::servers::FloorOptions),
 }
 
 fn main() -> std::process::ExitCode {
     let result = match Arguments::parse().command {
+        Command::NullRelay(options) => null_relay::run(&options),
+        Command::Echo(options) => echo::run(&options),
         Command::RingTable(options) => ring_table::run(&options),
         Command::Cost(options) => cost::run(&options),
         Command::Recording(options) => recording::run(&options),
+        Command::RelayServer(options) => null_relay::server::run(&options),
         Command::EchoServer(options) => ring_table::server::run(&options),
         Command::CostBroker(options) => cost::servers::broker(&options),
         Command::CostFloor(options) => cost::servers::floor(&options),
@@ -67,4 +75,24 @@ fn main() -> std::process::ExitCode {
 fn allocations() -> u64 {
     let stats = ALLOCATOR.stats();
     (stats.allocations + stats.reallocations) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_subcommand_and_option_is_explained() {
+        let mut command = Arguments::command();
+        command.clone().debug_assert();
+        let help = command.render_long_help().to_string();
+        for subcommand in command.get_subcommands() {
+            let name = subcommand.get_name();
+            assert!(subcommand.get_about().is_some() && help.contains(name), "{name} is not explained");
+            for argument in subcommand.get_arguments() {
+                assert!(argument.get_help().is_some(), "{name} does not explain {}", argument.get_id());
+            }
+        }
+    }
 }

@@ -8,7 +8,11 @@
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+/// USER_HZ, which Linux has fixed at 100 for x86-64 and arm64.
+const TICKS_PER_SECOND: f64 = 100.0;
 
 /// A server's process, killed when it is dropped.
 pub(crate) struct Serving {
@@ -96,6 +100,20 @@ pub(crate) fn cpu_nanos(pid: u32) -> io::Result<u64> {
     Ok(total)
 }
 
+/// Seconds of user and system time that a process has used so far, threads that have ended included.
+///
+/// In ticks of 10 ms (proc_pid_stat(5), fields 14 and 15): for runs of seconds, during which kernel workers come and go.
+pub(crate) fn cpu_seconds(pid: u32) -> io::Result<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name of the program, in parentheses, may hold spaces.
+    let fields = text.rsplit_once(')').map(|(_, fields)| fields.split_ascii_whitespace().skip(11).take(2));
+    let ticks = fields.into_iter().flatten().map(|field| field.parse::<u64>().ok()).collect::<Option<Vec<_>>>();
+    match ticks.as_deref() {
+        Some(&[user, system]) => Ok((user + system) as f64 / TICKS_PER_SECOND),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
 /// Kernel, processor, cores, load and date in one line.
 pub(crate) fn machine_line() -> io::Result<String> {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
@@ -111,4 +129,27 @@ pub(crate) fn machine_line() -> io::Result<String> {
         model.trim_start_matches([' ', '\t', ':']),
         load.split(' ').next().unwrap_or("unknown"),
     ))
+}
+
+/// Writes a result as one JSON object and a line feed.
+pub(crate) fn write_json(path: &Path, result: &impl serde::Serialize) -> io::Result<()> {
+    fs::write(path, serde_json::to_string(result)? + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use corelane::runtime::real::thread_cpu_nanos;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "the test is no shard")]
+    fn the_time_of_this_process_is_what_its_threads_have_spun() {
+        let own = || cpu_seconds(std::process::id()).expect("there is /proc");
+        let (begin, before, spun_before) = (std::time::Instant::now(), own(), thread_cpu_nanos());
+        while thread_cpu_nanos() - spun_before < 300_000_000 {}
+        let grown = own() - before;
+        // Other tests run beside this one, on as many cores as there are.
+        let most = begin.elapsed().as_secs_f64() * corelane::runtime::startup::cores() as f64;
+        assert!(grown > 0.27 && grown < most + 0.03, "{grown} s, where 0.3 were spun and {most} s could be");
+    }
 }

@@ -11,7 +11,7 @@
 //! Every row has processes and a directory of its own. One connection keeps its requests in flight over the loopback; the
 //! batch is uncompressed, for one partition, acks=all. Fetches are served from the append buffers.
 
-mod requests;
+mod calls;
 pub(crate) mod servers;
 mod stages;
 
@@ -22,11 +22,13 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bench::requests::{self, Shape};
+use bench::scratch::Scratch;
 use clap::Args;
 use corelane::types::{Offset, Timestamp};
 use serde::Serialize;
 
-use self::requests::{Calls, Shape};
+use self::calls::Calls;
 use self::stages::{Stages, Subject};
 use crate::load::{self, Load};
 use crate::serving::{Serving, cpu_nanos, machine_line};
@@ -110,8 +112,8 @@ fn produce_row(options: &Options, shape: Shape, write_caching: bool) -> io::Resu
     let batch = shape.batch(now())?;
     let batch_bytes = batch.len();
     let request = requests::produce(batch)?;
-    let directory = Scratch::new(options)?;
-    let broker = Broker::start(&directory.0)?;
+    let directory = scratch(options)?;
+    let broker = Broker::start(directory.path())?;
     let mut calls = Calls::new(broker.address())?;
     calls.create_topic(write_caching)?;
     let (answer_bytes, _) = calls.produce(&request)?;
@@ -130,8 +132,8 @@ fn fetch_row(options: &Options, shape: Shape) -> io::Result<Row> {
     let Stages { read, .. } = stages(options, shape, false)?;
     let batch = shape.batch(now())?;
     let batch_bytes = batch.len();
-    let directory = Scratch::new(options)?;
-    let broker = Broker::start(&directory.0)?;
+    let directory = scratch(options)?;
+    let broker = Broker::start(directory.path())?;
     let mut calls = Calls::new(broker.address())?;
     calls.create_topic(false)?;
     let request = requests::produce(batch)?;
@@ -152,13 +154,13 @@ fn fetch_row(options: &Options, shape: Shape) -> io::Result<Row> {
 }
 
 fn stages(options: &Options, shape: Shape, write_caching: bool) -> io::Result<Stages> {
-    let directory = Scratch::new(options)?;
+    let directory = scratch(options)?;
     stages::measure(&Subject {
         shape,
         group: options.in_flight as usize,
         write_caching,
         time: Duration::from_millis(options.run_ms),
-        directory: directory.0.clone(),
+        directory: directory.path().to_owned(),
     })
 }
 
@@ -212,23 +214,9 @@ fn now() -> Timestamp {
     millis.and_then(Timestamp::new).expect("the clock stands within 64 bits of milliseconds after 1970")
 }
 
-/// A directory that is removed with what is in it.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(options: &Options) -> io::Result<Scratch> {
-        let parent = options.directory.clone().unwrap_or_else(std::env::temp_dir);
-        let directory = parent.join(format!("corelane-cost-{}", std::process::id()));
-        std::fs::create_dir(&directory)?;
-        Ok(Scratch(directory))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // What is left is seen by whoever looks into the directory.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+/// A directory for one measurement.
+fn scratch(options: &Options) -> io::Result<Scratch> {
+    Scratch::new(&options.directory.clone().unwrap_or_else(std::env::temp_dir))
 }
 
 /// What was measured of one row.

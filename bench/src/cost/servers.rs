@@ -4,12 +4,12 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use bench::broker::config;
 use clap::Args;
 use corelane::broker::{Broker, ListenerPlan};
 use corelane::cli;
-use corelane::config::BrokerConfig;
 use corelane::runtime::real;
 use corelane::types::ShardId;
 
@@ -35,33 +35,6 @@ pub(crate) struct FloorOptions {
     /// Bytes of an answer.
     #[arg(long)]
     answer_bytes: usize,
-}
-
-/// Memory of the broker, in bytes: so little that the append buffers, 45 % of it, are full after a moment and their memory is
-/// used again, as in a broker that has run for a while, and enough for the largest requests in flight.
-const MEMORY: &str = "memory.bytes=268435456";
-
-/// The configuration that is measured: the defaults but for the memory, on a free port of the loopback, on one shard.
-pub(crate) fn config(data_dir: &Path) -> io::Result<BrokerConfig> {
-    let data_dir = data_dir.to_str().ok_or(io::ErrorKind::InvalidInput)?;
-    let words = [
-        "corelane",
-        "serve",
-        "--data-dir",
-        data_dir,
-        "--listen",
-        "127.0.0.1:0",
-        "--shards",
-        "1",
-        "--set",
-        "log.level=error",
-        "--set",
-        MEMORY,
-    ];
-    match cli::parse(words).map_err(io::Error::other)? {
-        cli::Request::Serve(arguments) => arguments.load().map_err(io::Error::other),
-        cli::Request::Print(text) => Err(io::Error::other(text)),
-    }
 }
 
 /// Serves until the process is killed; every byte on standard input is answered with the number of allocations so far.

@@ -6,19 +6,17 @@
 //! time of the process: the log's writer, the kernel's part of its writes and syncs, zeroing ahead, wake-ups. It is one write
 //! per group, while a broker's groups depend on how requests and writes fall together.
 
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::path::PathBuf;
 
-use corelane::partition::{Partition, log_options, storage_options};
+use bench::broker::{open_partition, other};
+use bench::requests::Shape;
+use corelane::partition::Partition;
 use corelane::record::{Decompressors, validate_produce};
 use corelane::runtime::{Duration, Instant, real, wall_clock};
-use corelane::storage::{Log, Storage};
-use corelane::types::{LeaderEpoch, Offset, PartitionId, TopicId, TopicName, TopicPartition};
+use corelane::storage::Storage;
+use corelane::types::Offset;
 
-use super::requests::Shape;
-use super::servers;
 use crate::serving::cpu_nanos;
 
 /// Reads between two looks at the clock: one is too short to be seen.
@@ -67,7 +65,7 @@ pub(crate) fn measure(subject: &Subject) -> io::Result<Stages> {
 }
 
 async fn measure_here(subject: &Subject) -> io::Result<Stages> {
-    let (storage, partition) = open(&subject.directory, subject.write_caching).await?;
+    let (storage, partition) = open_partition(&subject.directory, subject.write_caching).await?;
     let batch = subject.shape.batch(wall_clock())?;
     let process = std::process::id();
     produce(&partition, &storage, &batch, subject.group, subject.time / 10).await?;
@@ -78,19 +76,6 @@ async fn measure_here(subject: &Subject) -> io::Result<Stages> {
     let per_batch = |nanos: u64| nanos as f64 / sums.batches as f64;
     let write = per_batch(all.saturating_sub(sums.validate + sums.append));
     Ok(Stages { validate: per_batch(sums.validate), append: per_batch(sums.append), write, read })
-}
-
-async fn open(directory: &Path, write_caching: bool) -> io::Result<(Rc<Storage>, Rc<Partition>)> {
-    fs::create_dir_all(directory)?;
-    let config = servers::config(directory)?;
-    let topic = config.topic([("write.caching", write_caching.to_string())]).map_err(io::Error::other)?;
-    let storage = Storage::new(storage_options(&config));
-    let partition = PartitionId::new(0).expect("not negative");
-    let at = TopicPartition { topic: TopicId::from_random(1), partition };
-    let options = log_options(&topic, &config);
-    let log = Log::create(&storage, &directory.join("log"), at, options).await.map_err(other)?;
-    let name = TopicName::new("cost").map_err(io::Error::other)?;
-    Ok((storage, Partition::new(name, at, log, LeaderEpoch::ZERO, topic)))
 }
 
 /// Appends groups of the batch for `time`.
@@ -145,9 +130,4 @@ async fn read(partition: &Partition, bytes: usize, time: Duration) -> io::Result
         reads += READS;
     }
     Ok(nanos as f64 / reads as f64)
-}
-
-/// An error of a shard as one of this program: those of logs stay on their thread, their text does not.
-fn other(error: impl std::fmt::Display) -> io::Error {
-    io::Error::other(error.to_string())
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use clap::Args;
 
 use self::server::Server;
-use crate::load::{self, Load};
+use crate::load::{self, Load, Run};
 use crate::serving::{Serving, cpu_nanos, machine_line};
 
 /// Bytes that a server receives at once at most, for small and large requests.
@@ -37,13 +37,13 @@ const LOADS: [EchoLoad; 8] = [
 
 /// What the client asks for.
 #[derive(Clone, Copy, Debug)]
-struct EchoLoad {
+pub(crate) struct EchoLoad {
     /// Connections, all at once.
-    connections: usize,
+    pub(crate) connections: usize,
     /// Bytes of a request, and of its answer.
-    bytes: usize,
+    pub(crate) bytes: usize,
     /// Requests in flight per connection.
-    pipeline: usize,
+    pub(crate) pipeline: usize,
 }
 
 impl EchoLoad {
@@ -96,6 +96,13 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
 
 /// Thousand requests per CPU-second of one server under one load.
 fn measure(server: Server, load: EchoLoad, time: Duration) -> io::Result<f64> {
+    let run = run_one(server, load, time)?;
+    let cpu = run.after - run.before;
+    Ok(run.requests as f64 / (cpu.max(1) as f64 / 1e9) / 1e3)
+}
+
+/// Puts one load on one server; the cost is nanoseconds of the server's CPU time.
+pub(crate) fn run_one(server: Server, load: EchoLoad, time: Duration) -> io::Result<Run<u64>> {
     let buffer_bytes = if load.bytes > SMALL_BUFFER_BYTES { LARGE_BUFFER_BYTES } else { SMALL_BUFFER_BYTES };
     let name = clap::ValueEnum::to_possible_value(&server).expect("no server is hidden");
     let arguments = ["echo-server", "--server", name.get_name(), "--buffer-bytes", &buffer_bytes.to_string()];
@@ -103,7 +110,5 @@ fn measure(server: Server, load: EchoLoad, time: Duration) -> io::Result<f64> {
     let pid = serving.pid();
     let EchoLoad { connections, bytes, pipeline } = load;
     let load = Load { connections, pipeline, request: vec![b'x'; bytes], answer_bytes: bytes };
-    let run = load::drive(serving.address(), &load, time, move || cpu_nanos(pid))?;
-    let cpu = run.after - run.before;
-    Ok(run.requests as f64 / (cpu.max(1) as f64 / 1e9) / 1e3)
+    load::drive(serving.address(), &load, time, move || cpu_nanos(pid))
 }
