@@ -3,6 +3,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`connection`] | pipelined requests over one socket |
+//! | [`transport`] | a socket, or memory in its place |
 //! | this one | where partitions are, their ends, topics created and deleted, producer ids |
 //!
 //! Names of brokers are resolved before a run starts ([`Bootstrap::resolve`]): a broker must advertise an address, or a name
@@ -17,12 +18,15 @@ use corelane::wire::ApiKey;
 use corelane::wire::client::ResponseError;
 use corelane::wire::control::EncodeError;
 use corelane::wire::messages::{
-    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, DeleteTopicsRequest, InitProducerIdRequest,
-    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic, MetadataRequest, MetadataRequestTopic,
-    MetadataResponse, StrBytes, TopicName,
+    CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, DeleteTopicsRequest, DescribeConfigsRequest,
+    DescribeConfigsResource, InitProducerIdRequest, ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
+    MetadataRequest, MetadataRequestTopic, MetadataResponse, StrBytes, TopicName,
 };
 
+use crate::result::DurabilityClass;
+
 pub mod connection;
+pub mod transport;
 
 pub use connection::{Connection, ConnectionOptions, Reply};
 
@@ -36,6 +40,9 @@ const CREATE_TOPICS_MAX: i16 = 7;
 const DELETE_TOPICS_MAX: i16 = 5;
 const LIST_OFFSETS_MAX: i16 = 7;
 const INIT_PRODUCER_ID_MAX: i16 = 4;
+const DESCRIBE_CONFIGS_MAX: i16 = 4;
+/// The type of a topic among Kafka's resources.
+const TOPIC_RESOURCE: i8 = 2;
 
 /// Why a client cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +102,16 @@ pub enum ClientError {
     Unresolved(String),
 }
 
+/// Kafka's errors that pass by themselves: UNKNOWN_TOPIC_OR_PARTITION, LEADER_NOT_AVAILABLE, NOT_LEADER_OR_FOLLOWER,
+/// REQUEST_TIMED_OUT, THROTTLING_QUOTA_EXCEEDED.
+const PASSING: [i16; 5] = [3, 5, 6, 7, 89];
+
 impl ClientError {
+    /// Whether it is a broker's word that is true for a while only.
+    pub fn passes(&self) -> bool {
+        matches!(self, ClientError::Refused { code, .. } if PASSING.contains(code))
+    }
+
     fn refused(what: String, code: i16) -> Result<(), ClientError> {
         if code == 0 { Ok(()) } else { Err(ClientError::Refused { what, code }) }
     }
@@ -123,6 +139,11 @@ impl Bootstrap {
             bootstrap.addresses.extend(addresses);
         }
         Ok(bootstrap)
+    }
+
+    /// A broker whose address is known.
+    pub fn at(address: SocketAddr, options: ConnectionOptions) -> Bootstrap {
+        Bootstrap { addresses: vec![address], hosts: HashMap::new(), options }
     }
 
     /// Where the brokers to begin with are, in their order.
@@ -178,6 +199,13 @@ async fn metadata(connection: &Connection, topic: Option<&str>) -> Result<Metada
     request.topics = topic.map(named);
     request.allow_auto_topic_creation = false;
     connection.send(ApiKey::Metadata, METADATA_MAX, &request)?.receive().await
+}
+
+/// Replicas of the first partition of `topic`.
+pub async fn replicas(connection: &Connection, topic: &str) -> Result<usize, ClientError> {
+    let response = metadata(connection, Some(topic)).await?;
+    let first = response.topics.first().and_then(|topic| topic.partitions.first());
+    Ok(first.map_or(0, |partition| partition.replica_nodes.len()))
 }
 
 /// The names of all topics.
@@ -270,6 +298,28 @@ pub async fn list_offset(
     let answer = answer.ok_or_else(|| ClientError::Missing { what: what() })?;
     ClientError::refused(what(), answer.error_code)?;
     Offset::new(answer.offset).ok_or_else(|| ClientError::Missing { what: what() })
+}
+
+/// What an acknowledgement of `topic` means, as far as its configuration tells: Corelane's `write.caching`, or Kafka's
+/// `flush.messages`. A broker that has neither, or does not let itself be asked, tells nothing.
+pub async fn durability_class(connection: &Connection, topic: &str) -> Result<DurabilityClass, ClientError> {
+    let mut resource = DescribeConfigsResource::default();
+    (resource.resource_type, resource.resource_name) = (TOPIC_RESOURCE, StrBytes::from_string(topic.to_owned()));
+    let mut request = DescribeConfigsRequest::default();
+    request.resources = vec![resource];
+    let asked = match connection.send(ApiKey::DescribeConfigs, DESCRIBE_CONFIGS_MAX, &request) {
+        Err(ClientError::NotSpoken(_)) => return Ok(DurabilityClass::Unknown),
+        asked => asked?,
+    };
+    let response = asked.receive().await?;
+    let configs = response.results.first().map(|result| &result.configs[..]).unwrap_or_default();
+    let value =
+        |name: &str| configs.iter().find(|config| &*config.name == name).and_then(|config| config.value.as_deref());
+    Ok(match (value("write.caching"), value("flush.messages")) {
+        (Some("false"), _) | (None, Some("1")) => DurabilityClass::C,
+        (Some("true"), _) | (None, Some(_)) => DurabilityClass::B,
+        _ => DurabilityClass::Unknown,
+    })
 }
 
 /// A new producer id with its epoch, for an idempotent producer.

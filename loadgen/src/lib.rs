@@ -4,10 +4,12 @@
 //! |---|---|
 //! | [`cli`] | the command line, exit codes, the result line |
 //! | [`client`] | a Kafka client of our own: pipelined connections, the few control calls |
+//! | [`load`] | the load itself: producers, consumers, what they measure |
 //! | [`verify`] | no loss, duplication, reordering, corruption: the writing half and the reading half |
 //! | [`history`] | the checker: journals against logs, anomalies by name |
 //! | [`journal`] | what became of every batch of a run, as lines, and as a file |
 //! | [`stamp`] | the head of every record's value |
+//! | [`synthetic`] | a broker in memory that breaks its promises on demand |
 //! | [`verdict`] | what an answer says about a batch |
 //! | [`result`] | the result of a run as it is kept |
 //! | [`metric`], [`figures`] | the figures of a result by name, and as people read them |
@@ -29,12 +31,14 @@ pub mod gate;
 pub mod hiccup;
 pub mod history;
 pub mod journal;
+pub mod load;
 pub mod machine;
 pub mod metric;
 pub mod replay;
 pub mod report;
 pub mod result;
 pub mod stamp;
+pub mod synthetic;
 pub mod table;
 pub mod verdict;
 pub mod verify;

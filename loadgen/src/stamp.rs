@@ -1,10 +1,11 @@
 //! The stamp at the head of every record's value: who wrote it, where to, as which of its records, and when it was due.
 //!
 //! ```text
-//! 0  magic u32 | 4 run u64 | 12 writer u32 | 16 partition u32 | 20 sequence u64 | 28 due ns u64 | 36 CRC32C u32 | 40 filler
+//! 0  magic u32 | 4 CRC32C u32 | 8 run u64 | 16 writer u32 | 20 partition u32 | 24 sequence u64 | 32 due ns u64 | 40 filler
 //! ```
-//! All numbers are big-endian. The CRC covers the whole value but itself, so a value with a good stamp is the value that was
-//! written, wherever it lies. What a stamp does not hold is whether its record was acknowledged: that is the journal's.
+//! All numbers are big-endian. The CRC covers everything behind itself, and the magic is one number, so a value with a good
+//! stamp is the value that was written, wherever it lies. What a stamp does not hold is whether its record was
+//! acknowledged: that is the journal's.
 
 use std::fmt;
 use std::ops::Range;
@@ -12,17 +13,17 @@ use std::str::FromStr;
 
 use corelane::types::PartitionId;
 
-const MAGIC: u32 = u32::from_be_bytes(*b"CLG1");
+const MAGIC: u32 = u32::from_be_bytes(*b"CLG2");
 const MAGIC_AT: Range<usize> = 0..4;
-const RUN_AT: Range<usize> = 4..12;
-const WRITER_AT: Range<usize> = 12..16;
-const PARTITION_AT: Range<usize> = 16..20;
-const SEQUENCE_AT: Range<usize> = 20..28;
-const DUE_AT: Range<usize> = 28..36;
-const CRC_AT: Range<usize> = 36..40;
+const CRC_AT: Range<usize> = 4..8;
+const RUN_AT: Range<usize> = 8..16;
+const WRITER_AT: Range<usize> = 16..20;
+const PARTITION_AT: Range<usize> = 20..24;
+const SEQUENCE_AT: Range<usize> = 24..32;
+const DUE_AT: Range<usize> = 32..40;
 
 /// Bytes of a stamp, and so of a stamped value at least.
-pub const STAMP_BYTES: usize = CRC_AT.end;
+pub const STAMP_BYTES: usize = DUE_AT.end;
 
 /// A run of the load generator; random, so that no two share one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -131,7 +132,7 @@ impl Stamp {
 }
 
 fn crc(value: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(&value[..CRC_AT.start]), &value[CRC_AT.end..])
+    crc32c::crc32c(&value[CRC_AT.end..])
 }
 
 fn u32_at(value: &[u8], at: Range<usize>) -> u32 {
@@ -155,14 +156,14 @@ mod tests {
     fn golden_bytes() {
         let mut value = [0xaa; STAMP_BYTES + 2];
         stamp().write(&mut value);
-        let head = [
-            b"CLG1" as &[u8],
-            &[1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 3, 0, 0, 0, 7],
-            &[0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 10],
+        let body = [
+            &[1_u8, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 3, 0, 0, 0, 7][..],
+            &[0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 10, 0xaa, 0xaa],
         ]
         .concat();
-        assert_eq!(value[..36], head);
-        assert_eq!(value[36..40], crc32c::crc32c(&[&head[..], &[0xaa; 2]].concat()).to_be_bytes());
+        assert_eq!(value[..4], *b"CLG2");
+        assert_eq!(value[4..8], crc32c::crc32c(&body).to_be_bytes());
+        assert_eq!(value[8..], body);
         assert_eq!(Stamp::read(&value), Ok(stamp()));
     }
 

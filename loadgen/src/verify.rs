@@ -10,13 +10,11 @@
 //! | [`write`](mod@write) | a run: its writers, its pace, its end |
 //! | `lane` | one writer's batches to one partition, in order |
 //! | `link` | one writer's connection to one broker, made again if the run allows it |
-//! | `verdict` | what an answer says about a batch |
 //! | [`check`](mod@check) | the read-back |
 
 pub mod check;
 mod lane;
 mod link;
-mod verdict;
 pub mod write;
 
 pub use check::{CheckError, CheckOptions, check};

@@ -8,13 +8,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::io;
 use std::marker::PhantomData;
 use std::rc::Rc;
 
-use bytes::Bytes;
 use corelane::runtime::sync::{Notify, Receiver, Sender, oneshot};
-use corelane::runtime::{Buffer, Class, Duration, Instant, Slice, SocketAddr, Stream, connect, sleep, spawn, timeout};
+use corelane::runtime::{Buffer, Class, Duration, Instant, Slice, SocketAddr, sleep, spawn, timeout};
 use corelane::types::Piece;
 use corelane::wire::client::{decode_response, encode_request, response_correlation};
 use corelane::wire::frame::LENGTH_BYTES;
@@ -23,6 +21,7 @@ use corelane::wire::{Api, ApiKey, CorrelationId};
 use kafka_protocol::protocol::Request;
 
 use super::ClientError;
+use super::transport::{Dial, Transport};
 
 /// Bytes of the receive buffer at least; an answer that is larger gets one of its own.
 const RECEIVE_BYTES: usize = 256 << 10;
@@ -38,22 +37,26 @@ pub struct ConnectionOptions {
     pub client_id: String,
     /// How long a connection attempt, or a broker that owes answers, may be silent.
     pub silence_max: Duration,
+    /// How connections are made.
+    pub dial: Dial,
 }
 
 impl Default for ConnectionOptions {
     /// `loadgen` with 30 s, the request time-out of Kafka's clients.
     fn default() -> ConnectionOptions {
-        ConnectionOptions { client_id: "loadgen".to_owned(), silence_max: Duration::from_secs(30) }
+        ConnectionOptions { client_id: "loadgen".to_owned(), silence_max: Duration::from_secs(30), dial: Dial::Network }
     }
 }
 
 struct Shared {
-    stream: Stream,
+    stream: Transport,
     client_id: String,
     versions: RefCell<Vec<ApiVersion>>,
     next: Cell<i32>,
-    waiting: RefCell<VecDeque<(CorrelationId, Sender<Bytes>)>>,
+    waiting: RefCell<VecDeque<(CorrelationId, Sender<Slice>)>>,
     queued: RefCell<Vec<Piece<Slice>>>,
+    /// Who waits for the socket to take what is queued.
+    told: RefCell<Vec<Sender<()>>>,
     call: Notify,
     /// When the broker was heard of last, or asked while it owed nothing.
     heard: Cell<Instant>,
@@ -68,6 +71,7 @@ impl Shared {
             self.call.notify();
             let waiting = std::mem::take(&mut *self.waiting.borrow_mut());
             drop(waiting);
+            self.told.borrow_mut().clear();
         }
     }
 }
@@ -88,14 +92,19 @@ impl Drop for Guard {
     }
 }
 
+/// An answer that is waited for, as the bytes that it consists of.
+pub struct Answer {
+    frame: Receiver<Slice>,
+    /// The connection lives as long as answers are waited for.
+    guard: Rc<Guard>,
+}
+
 /// An answer that is waited for.
 pub struct Reply<T> {
     api: Api,
     correlation: CorrelationId,
-    frame: Receiver<Bytes>,
-    /// The connection lives as long as answers are waited for.
-    _guard: Rc<Guard>,
-    answer: PhantomData<T>,
+    answer: Answer,
+    message: PhantomData<T>,
 }
 
 impl Connection {
@@ -105,12 +114,8 @@ impl Connection {
     /// What connect(2) says; [`ClientError::Silent`]; a broker that is none.
     pub async fn open(address: SocketAddr, options: &ConnectionOptions) -> Result<Connection, ClientError> {
         let failed = |source| ClientError::Connect { address, source };
-        let stream = timeout(options.silence_max, connect(address)).await.map_err(|_| ClientError::Silent(address))?;
-        let stream = stream.map_err(failed)?;
-        // A port that nobody listens on can be the one that this socket itself was given.
-        if stream.local_address() == stream.peer_address() {
-            return Err(failed(io::ErrorKind::ConnectionRefused.into()));
-        }
+        let connected = timeout(options.silence_max, options.dial.connect(address)).await;
+        let stream = connected.map_err(|_| ClientError::Silent(address))?.map_err(failed)?;
         let shared = Rc::new(Shared {
             stream,
             client_id: options.client_id.clone(),
@@ -118,6 +123,7 @@ impl Connection {
             next: Cell::new(0),
             waiting: RefCell::default(),
             queued: RefCell::default(),
+            told: RefCell::default(),
             call: Notify::new(),
             heard: Cell::new(Instant::now()),
             closed: Cell::new(false),
@@ -167,22 +173,73 @@ impl Connection {
     }
 
     fn send_as<R: Request>(&self, api: Api, request: &R) -> Result<Reply<R::Response>, ClientError> {
+        let mut used = CorrelationId(0);
+        let answer = self.call(|correlation, client_id| {
+            used = correlation;
+            Ok(vec![Piece::Encoded(encode_request(api, correlation, Some(client_id), request)?)])
+        })?;
+        Ok(Reply { api, correlation: used, answer, message: PhantomData })
+    }
+
+    /// Queues a request that `encode` writes, given its correlation id and the client's.
+    ///
+    /// # Errors
+    /// [`ClientError::Closed`]; what `encode` says.
+    pub fn call(
+        &self,
+        encode: impl FnOnce(CorrelationId, &str) -> Result<Vec<Piece<Slice>>, ClientError>,
+    ) -> Result<Answer, ClientError> {
+        let correlation = self.queue(encode)?;
+        let shared = self.shared();
+        let (sender, frame) = oneshot();
+        let mut waiting = shared.waiting.borrow_mut();
+        if waiting.is_empty() {
+            shared.heard.set(Instant::now());
+        }
+        waiting.push_back((correlation, sender));
+        Ok(Answer { frame, guard: self.guard.clone() })
+    }
+
+    /// Queues a request that gets no answer, as [`Connection::call`]; what is given back is ready once the socket has taken
+    /// it, and `None` if it never will.
+    ///
+    /// # Errors
+    /// As [`Connection::call`].
+    pub fn tell(
+        &self,
+        encode: impl FnOnce(CorrelationId, &str) -> Result<Vec<Piece<Slice>>, ClientError>,
+    ) -> Result<Receiver<()>, ClientError> {
+        self.queue(encode)?;
+        let (sender, sent) = oneshot();
+        self.shared().told.borrow_mut().push(sender);
+        Ok(sent)
+    }
+
+    fn queue(
+        &self,
+        encode: impl FnOnce(CorrelationId, &str) -> Result<Vec<Piece<Slice>>, ClientError>,
+    ) -> Result<CorrelationId, ClientError> {
         let shared = self.shared();
         if shared.closed.get() {
             return Err(ClientError::Closed(self.address()));
         }
         let correlation = CorrelationId(shared.next.get());
         shared.next.set(correlation.0.wrapping_add(1));
-        let frame = encode_request(api, correlation, Some(&shared.client_id), request)?;
-        let (sender, receiver) = oneshot();
-        let mut waiting = shared.waiting.borrow_mut();
-        if waiting.is_empty() {
-            shared.heard.set(Instant::now());
-        }
-        waiting.push_back((correlation, sender));
-        shared.queued.borrow_mut().push(Piece::Encoded(frame));
+        let pieces = encode(correlation, &shared.client_id)?;
+        shared.queued.borrow_mut().extend(pieces);
         shared.call.notify();
-        Ok(Reply { api, correlation, frame: receiver, _guard: self.guard.clone(), answer: PhantomData })
+        Ok(correlation)
+    }
+}
+
+impl Answer {
+    /// Waits for the answer: its frame without the length field.
+    ///
+    /// # Errors
+    /// [`ClientError::Closed`]: whether the broker acted on the request is unknown.
+    pub async fn receive(self) -> Result<Slice, ClientError> {
+        let Answer { frame, guard } = self;
+        frame.await.ok_or_else(|| ClientError::Closed(guard.shared.stream.peer_address()))
     }
 }
 
@@ -192,9 +249,9 @@ impl<T: kafka_protocol::protocol::Decodable> Reply<T> {
     /// # Errors
     /// [`ClientError::Closed`]: whether the broker acted on the request is unknown.
     pub async fn receive(self) -> Result<T, ClientError> {
-        let Reply { api, correlation, frame, _guard: guard, .. } = self;
-        let address = guard.shared.stream.peer_address();
-        let frame = frame.await.ok_or(ClientError::Closed(address))?;
+        let Reply { api, correlation, answer, .. } = self;
+        let address = answer.guard.shared.stream.peer_address();
+        let frame = answer.receive().await?.into_bytes();
         decode_response(api, correlation, frame).map_err(|source| ClientError::Answer { address, source })
     }
 }
@@ -207,10 +264,12 @@ async fn send_all(shared: Rc<Shared>) {
             shared.call.notified().await;
             continue;
         }
+        let told = std::mem::take(&mut *shared.told.borrow_mut());
         let (result, emptied) = shared.stream.send(pieces).await;
         pieces = emptied;
-        if result.is_err() {
-            shared.close();
+        match result {
+            Ok(()) => told.into_iter().for_each(|sender| sender.send(())),
+            Err(_) => shared.close(),
         }
     }
 }
@@ -247,7 +306,7 @@ fn take_answers(shared: &Shared, buffer: &Buffer, start: &mut usize) -> Option<u
         if rest.len() < whole {
             return Some(whole - rest.len());
         }
-        let frame = buffer.slice(*start + LENGTH_BYTES..*start + whole).into_bytes();
+        let frame = buffer.slice(*start + LENGTH_BYTES..*start + whole);
         *start += whole;
         let (expected, sender) = shared.waiting.borrow_mut().pop_front()?;
         if response_correlation(&frame) != Some(expected) {

@@ -11,16 +11,16 @@ use std::rc::Rc;
 use bytes::Bytes;
 use corelane::record::{BatchBuilder, Codec, Producer};
 use corelane::runtime::{Duration, Instant, sleep, wall_clock};
-use corelane::types::{PartitionId, ProducerEpoch, ProducerId, Sequence};
+use corelane::types::{Offset, PartitionId, ProducerEpoch, ProducerId, Sequence};
 use corelane::wire::ApiKey;
 use corelane::wire::client::messages::{PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData};
 
 use super::link::Link;
-use super::verdict::{Verdict, judge};
 use super::write::Run;
 use crate::client::{ClientError, Reply, topic_name};
 use crate::journal::{Entry, Outcome};
 use crate::stamp::{STAMP_BYTES, Stamp, WriterId};
+use crate::verdict::{Verdict, judge};
 
 /// The last version of Produce that names topics by their names.
 const PRODUCE_MAX: i16 = 12;
@@ -46,6 +46,14 @@ struct Sent {
     settled: Option<Outcome>,
     /// Whether an attempt with an unknown end was made.
     may_be_there: bool,
+}
+
+/// What became of an attempt.
+enum End {
+    /// Nothing more will be known.
+    Settled(Outcome),
+    /// To be sent again; what the batch counts as if it is not.
+    Again(Outcome),
 }
 
 /// See the head of this file.
@@ -166,27 +174,33 @@ impl Lane {
 
     /// Journals the front once it is known what became of it, or sends it again with everything behind it.
     async fn settle(&mut self, mut front: Sent) {
-        let verdict = match (front.settled, front.reply.take()) {
-            (Some(outcome), _) => Verdict::Settled(outcome),
+        let end = match (front.settled, front.reply.take()) {
+            (Some(outcome), _) => End::Settled(outcome),
             (None, Some(reply)) => self.answered(&mut front, reply.receive().await),
-            (None, None) => Verdict::Again(Outcome::Unknown),
+            (None, None) => End::Again(Outcome::Unknown),
         };
-        match verdict {
-            Verdict::Again(_) if !self.is_out_of_patience() => {
+        match end {
+            End::Again(_) if !self.is_out_of_patience() => {
                 self.queue.push_front(front);
                 self.rewind().await;
             }
-            _ => self.journal(&front, verdict.outcome()),
+            End::Again(outcome) | End::Settled(outcome) => self.journal(&front, outcome),
         }
     }
 
-    fn answered(&self, sent: &mut Sent, answer: Result<ProduceResponse, ClientError>) -> Verdict {
-        let verdict = judge(&answer, self.is_idempotent());
+    /// Takes an answer. Only an idempotent batch is ever sent again: the broker recognizes it.
+    fn answered(&self, sent: &mut Sent, answer: Result<ProduceResponse, ClientError>) -> End {
+        let partition = answer.as_ref().ok().and_then(|answer| answer.responses.first()?.partition_responses.first());
+        let judged = partition.map(|partition| judge(partition.error_code, Offset::new(partition.base_offset)));
+        let verdict = judged.unwrap_or(Verdict::Unknown);
         if let Err(error) = answer {
             self.run.disconnected(error);
         }
-        sent.may_be_there |= verdict.outcome() == Outcome::Unknown;
-        verdict
+        sent.may_be_there |= verdict == Verdict::Unknown;
+        match verdict {
+            Verdict::RefusedForNow(_) | Verdict::Unknown if self.is_idempotent() => End::Again(verdict.outcome()),
+            _ => End::Settled(verdict.outcome()),
+        }
     }
 
     fn is_out_of_patience(&mut self) -> bool {
@@ -217,7 +231,7 @@ impl Lane {
             let Some(reply) = self.queue[index].reply.take() else { continue };
             let answer = reply.receive().await;
             let mut sent = self.queue.remove(index).expect("the index is in the queue");
-            if let Verdict::Settled(outcome) = self.answered(&mut sent, answer) {
+            if let End::Settled(outcome) = self.answered(&mut sent, answer) {
                 sent.settled = Some(outcome);
             }
             self.queue.insert(index, sent);
