@@ -3,8 +3,10 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`cli`] | the command line, exit codes, the result line |
+//! | [`commands`] | what each subcommand does |
 //! | [`client`] | a Kafka client of our own: pipelined connections, the few control calls |
 //! | [`load`] | the load itself: producers, consumers, what they measure |
+//! | [`swarm`] | many connections, and what they cost |
 //! | [`verify`] | no loss, duplication, reordering, corruption: the writing half and the reading half |
 //! | [`history`] | the checker: journals against logs, anomalies by name |
 //! | [`journal`] | what became of every batch of a run, as lines, and as a file |
@@ -14,6 +16,7 @@
 //! | [`result`] | the result of a run as it is kept |
 //! | [`metric`], [`figures`] | the figures of a result by name, and as people read them |
 //! | [`table`], [`report`], [`export`] | results as tables, as a page, and in the forms of other tools |
+//! | [`sweep`] | the search for the highest rate that meets an SLO |
 //! | [`doctor`], [`machine`], [`hiccup`] | what the machine is, whether it is fit to measure on, what it adds to latencies |
 //! | [`replay`] | workload files of the OpenMessaging Benchmark |
 //! | [`compare`], [`gate`] | results against each other; against an SLO and a baseline |
@@ -23,6 +26,7 @@
 
 pub mod cli;
 pub mod client;
+pub mod commands;
 pub mod compare;
 pub mod doctor;
 pub mod export;
@@ -38,6 +42,8 @@ pub mod replay;
 pub mod report;
 pub mod result;
 pub mod stamp;
+pub mod swarm;
+pub mod sweep;
 pub mod synthetic;
 pub mod table;
 pub mod verdict;
