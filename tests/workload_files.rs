@@ -86,6 +86,7 @@ fn without_a_rate_the_highest_is_found_and_run() {
     let knee = sweep.knee.unwrap_or_else(|| panic!("no rate: {:?}", sweep.steps));
     assert_eq!((line.exit, line.state), (Exit::Done, RunState::Unpaced), "{:?}", file.result.reasons);
     assert_eq!((sweep.slo.as_str(), file.result.rate_target), ("kept up", None));
+    assert!(!file.result.latency.contains_key("response") && file.result.latency.contains_key("service"));
     assert!(sweep.steps.iter().any(|step| !step.met && step.rate_target > knee), "{:?}", sweep.steps);
     assert!((0.5 * knee..knee).contains(&file.result.rate_in), "{} of {knee}", file.result.rate_in);
     assert!(file.result.verify.expect("consumers read").is_clean());

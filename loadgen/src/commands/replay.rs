@@ -13,6 +13,7 @@ use super::load::{conclude, load_exit, prepare, result_file, run};
 use super::sweep::{find, why_not, with_rate};
 use super::{fail, file_error};
 use crate::cli::{Exit, ReplayArguments, ResultLine, UsageError, short_steps};
+use crate::load::measure::LatencyKind;
 use crate::load::plan::Plan;
 use crate::load::{LoadError, LoadOptions, LoadResult};
 use crate::replay::{ReplayPlan, Workload};
@@ -100,5 +101,6 @@ fn measure(options: LoadOptions, is_quiet: bool) -> Result<(LoadResult, Option<S
 /// behind at the end.
 fn forget_schedule(outcome: &mut Outcome, behind: Option<String>) {
     (outcome.state, outcome.rate_target) = (RunState::Unpaced, None);
+    outcome.latency.retain(|name, _| [LatencyKind::Service, LatencyKind::Fetch].iter().any(|kind| kind.name() == name));
     outcome.reasons.extend(behind);
 }
