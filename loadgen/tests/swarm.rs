@@ -48,6 +48,11 @@ fn every_connection_is_made_asked_and_found_again() {
         let (swarm, outcome) = (&measured.swarm, &measured.outcome);
         assert_eq!((swarm.opened, swarm.failed, swarm.broken), (101, 0, 0), "{request}: {swarm:?}");
         assert_eq!((outcome.errors, outcome.records_in), (0, 500), "{request}: {:?}", outcome.reasons);
+        assert_eq!(
+            (outcome.seconds, outcome.rate_in),
+            (1.0, 500.0),
+            "{request}: the schedule, and all of it was answered"
+        );
         assert_ne!(outcome.state, RunState::Invalid, "{request}: {:?}", outcome.reasons);
         let samples = |name: &str| outcome.latency[name].count;
         assert_eq!((samples("connect"), samples("response"), samples("service")), (101, 500, 500), "{request}");

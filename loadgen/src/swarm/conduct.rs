@@ -144,6 +144,11 @@ impl Shared {
         (self.last_begun.load(Ordering::Relaxed), self.last_connected.load(Ordering::Relaxed))
     }
 
+    /// Whether it was ended early.
+    pub(super) fn is_cut_short(&self) -> bool {
+        locked(&self.stopped_because).is_some()
+    }
+
     /// Why it was ended early, the first fault, the first error.
     pub(super) fn notes(&self) -> (Option<String>, Option<String>, Option<i16>) {
         (locked(&self.stopped_because).clone(), locked(&self.first_fault).clone(), *locked(&self.first_error))

@@ -101,7 +101,12 @@ pub(super) fn sum_up(options: &SwarmOptions, shared: &Shared, seen: &Conducted, 
         broker: cost(seen, after, |look| look.broker.as_ref()),
         own: cost(seen, after, |look| Some(&look.own)).unwrap_or_default(),
     };
-    let seconds = seen.measured.as_ref().map_or(0.0, |(begin, end)| end.seconds_since(begin));
+    // Requests due in the planned time are counted, so that is what they are divided by, unless it was cut short.
+    let seconds = match &seen.measured {
+        None => 0.0,
+        Some((begin, end)) if shared.is_cut_short() => end.seconds_since(begin),
+        Some(_) => options.load.duration.as_secs_f64(),
+    };
     let rate_target = options.requests.map(|requests| requests.rate);
     let rate_in = if seconds > 0.0 { total.measured as f64 / seconds } else { 0.0 };
     let (state, reasons) = judge(options, shared, seen, rate_in);
