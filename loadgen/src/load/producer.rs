@@ -237,13 +237,16 @@ impl Producer {
         fill.pause
     }
 
-    /// Queues the lanes whose open batch has waited long enough; all of them at the end.
+    /// Seals the open batches that have waited long enough, all of them at the end, and queues their lanes. They have to be
+    /// sealed: a lane that is queued for an older batch already is not looked at again for one that is open.
     fn queue_lingered(&self, lingering: &mut VecDeque<(u64, usize)>, now_ns: u64, all: bool) {
-        let (links, mut places, lanes) = (self.links.borrow(), self.places.borrow_mut(), self.lanes.borrow());
+        let (links, mut places) = (self.links.borrow(), self.places.borrow_mut());
+        let mut lanes = self.lanes.borrow_mut();
         let linger_ns = self.options.linger.as_nanos() as u64;
         while let Some((_, lane)) = lingering.pop_front_if(|(deadline, _)| all || *deadline <= now_ns) {
             // A batch that was filled since has gone, and what is open now has a deadline of its own.
             if lanes[lane].open_since().is_some_and(|begun| all || begun + linger_ns <= now_ns) {
+                lanes[lane].seal(now_ns);
                 enqueue(&links, &mut places, lane);
             }
         }

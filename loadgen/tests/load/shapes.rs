@@ -9,7 +9,7 @@ use loadgen::load::keys::KeyDistribution;
 use loadgen::load::options::StartAt;
 use loadgen::load::{self};
 use loadgen::result::RunState;
-use loadgen::synthetic::Faults;
+use loadgen::synthetic::{Faults, Stall};
 
 use super::{RATE, broker, options, producers, run, verified};
 
@@ -40,6 +40,20 @@ fn keys_headers_topics_and_threads_go_together() {
     // A value, a key of 5 to 6 bytes, and two headers of 2 and 16 bytes.
     let mean = result.outcome.bytes_in as f64 / result.outcome.records_in as f64;
     assert!((190.0..196.0).contains(&mean), "{mean} bytes a record");
+}
+
+#[test]
+fn a_batch_that_lingers_behind_a_full_one_is_sent() {
+    // The run ends within a stall, in which full batches wait and the next ones linger behind them: a lane that was queued for
+    // the one was not queued for the other, whose records then waited for ever.
+    let stall = Stall { every: Duration::from_secs(1), length: Duration::from_millis(800) };
+    let result = run(broker(Faults { stall: Some(stall), ..Faults::default() }), |options| {
+        let producers = producers(options);
+        (producers.linger, producers.batch_records) = (Duration::from_millis(2), 7);
+        (producers.inflight_max, producers.key_distribution) = (1, KeyDistribution::Uniform);
+    });
+    let verification = verified(&result);
+    assert!(verification.is_clean() && verification.delivered == RATE as u64, "{verification:?}");
 }
 
 #[test]
