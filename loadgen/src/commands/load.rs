@@ -129,8 +129,13 @@ pub(super) fn prepare(
 ) -> Result<Option<ResultFile>, UsageError> {
     let OutputArguments { json, csv, hlog, hgrm, report, .. } = output;
     for path in [json, csv, hlog, hgrm, report].into_iter().flatten() {
+        let was_there = path.exists();
         let opened = std::fs::OpenOptions::new().create(true).append(true).open(path);
         opened.map_err(|error| file_error(path, error))?;
+        // A run that fails leaves no empty file behind.
+        if !was_there {
+            std::fs::remove_file(path).map_err(|error| file_error(path, error))?;
+        }
     }
     broker_pid.map(ProcessUsage::of).transpose()?;
     gate.baseline.as_deref().map(read_result).transpose()
