@@ -116,7 +116,7 @@ fn swarm_file(
         schema: SCHEMA,
         tool: concat!("loadgen ", env!("CARGO_PKG_VERSION")).to_owned(),
         command: "swarm".to_owned(),
-        git: option_env!("LOADGEN_GIT").unwrap_or_default().to_owned(),
+        git: env!("LOADGEN_GIT").to_owned(),
         args: std::env::args().skip(1).collect(),
         tags: output.tag.iter().cloned().chain(own).collect(),
         started_ms: measured.plan.made.millis().unsigned_abs(),
