@@ -58,6 +58,8 @@ pub(super) struct Consumer {
     state: Rc<ReadState>,
     /// The connections that were made before the start.
     first: Vec<Connection>,
+    /// Called after each look at who leads what.
+    looked: Rc<Notify>,
 }
 
 /// What all tasks of a consumer share.
@@ -111,7 +113,9 @@ impl Consumer {
             counts: Cell::default(),
             came_ns: Cell::new(0),
         };
-        Consumer { worker, options: options.clone(), state: Rc::new(state), first: Vec::new() }
+        let looked = Rc::new(Notify::new());
+        worker.topology.subscribe(looked.clone());
+        Consumer { worker, options: options.clone(), state: Rc::new(state), first: Vec::new(), looked }
     }
 
     fn leaders(&self) -> Vec<SocketAddr> {
@@ -177,10 +181,8 @@ impl Consumer {
     }
 
     async fn follow_leaders(&self) {
-        let called = Rc::new(Notify::new());
-        self.worker.topology.subscribe(called.clone());
         self.worker.topology.refresh();
-        called.notified().await;
+        self.looked.notified().await;
         for position in &mut *self.state.partitions.borrow_mut() {
             position.leader = self.worker.topology.leader(position.number);
             position.told = None;
