@@ -102,15 +102,15 @@ pub struct PaceArguments {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Producers")]
 pub struct ProducerArguments {
-    /// How records are spread over time: uniform, poisson, burst, burst:PERIOD
-    #[arg(long, value_name = "HOW", default_value = "uniform", value_parser = values::arrival)]
-    pub arrival: Arrival,
+    /// How a schedule spreads records over time: uniform, poisson, burst, burst:PERIOD [default: uniform]
+    #[arg(long, value_name = "HOW", value_parser = values::arrival)]
+    pub arrival: Option<Arrival>,
     /// Requests in flight per connection [default: 5]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub max_inflight: Option<u32>,
-    /// What happens to records that are due while the brokers are slower: queue, drop, abort
-    #[arg(long, value_name = "HOW", default_value = "queue", value_parser = values::overload)]
-    pub on_overload: Overload,
+    /// What happens to records that are due while the brokers are slower than the schedule: queue, drop, abort [default: queue]
+    #[arg(long, value_name = "HOW", value_parser = values::overload)]
+    pub on_overload: Option<Overload>,
     /// Producers
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub producers: u32,
@@ -314,6 +314,9 @@ impl ProducerArguments {
         data: &DataArguments,
         properties: &Properties,
     ) -> Result<ProducerOptions, UsageError> {
+        if pace.is_none() && (self.arrival.is_some() || self.on_overload.is_some()) {
+            return Err(UsageError::Unscheduled);
+        }
         let acks = match self.acks.as_deref().or_else(|| properties.text("acks")) {
             None | Some("all" | "-1") => Acks::All,
             Some("1") => Acks::Leader,
@@ -340,8 +343,8 @@ impl ProducerArguments {
             count: self.producers,
             connections: self.connections as usize,
             pace,
-            arrival: self.arrival,
-            overload: self.on_overload,
+            arrival: self.arrival.unwrap_or(Arrival::Uniform),
+            overload: self.on_overload.unwrap_or(Overload::Queue),
             inflight_max,
             acks,
             linger: linger.unwrap_or_default(),

@@ -122,8 +122,9 @@ pub struct ProduceArguments {
     pub gate: GateArguments,
 }
 
-/// The options of `loadgen consume`.
+/// The options of `loadgen consume`. What lies there already is read within a warm-up, so that there is none by default.
 #[derive(Clone, Debug, clap::Args)]
+#[command(mut_arg("warmup", |arg| arg.default_value("0s").help("Time before it, whose records do not count")))]
 #[allow(missing_docs, reason = "each part says what it is")]
 pub struct ConsumeArguments {
     #[command(flatten)]
@@ -208,6 +209,9 @@ pub enum UsageError {
     /// Idempotence needs every replica's acknowledgement.
     #[error("--idempotence goes with --acks all only")]
     IdempotentAcks,
+    /// What only a schedule has.
+    #[error("--arrival and --on-overload are of a schedule: they go with --rate, --rate-bytes or --ramp")]
+    Unscheduled,
     /// `--compression-type` is none of its values.
     #[error("--compression-type is none, gzip, snappy, lz4 or zstd, not {0:?}")]
     Codec(String),
@@ -343,6 +347,31 @@ mod tests {
             },
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn what_only_a_schedule_has_is_refused_without_one() {
+        let options = |arguments: &[&str]| {
+            let line = CommandLine::try_parse_from(["loadgen", "produce"].iter().chain(arguments)).unwrap();
+            let Command::Produce(produce) = line.command else { panic!("another subcommand") };
+            let properties = produce.target.properties().unwrap();
+            produce.producers.options(produce.pace.pace(&produce.data), &produce.data, &properties).map(drop)
+        };
+        for of_a_schedule in [["--arrival", "poisson"], ["--on-overload", "drop"]] {
+            assert!(matches!(options(&of_a_schedule), Err(UsageError::Unscheduled)), "{of_a_schedule:?}");
+            assert!(options(&[&of_a_schedule[..], &["--rate", "10"]].concat()).is_ok());
+        }
+        assert!(options(&[]).is_ok());
+    }
+
+    #[test]
+    fn consumers_alone_have_the_warm_up_that_they_are_given() {
+        let warmup = |arguments: &[&str]| {
+            let line = CommandLine::try_parse_from(["loadgen", "consume"].iter().chain(arguments)).unwrap();
+            let Command::Consume(consume) = line.command else { panic!("another subcommand") };
+            consume.run.warmup
+        };
+        assert_eq!((warmup(&[]), warmup(&["--warmup", "3s"])), (Duration::ZERO, Duration::from_secs(3)));
     }
 
     #[test]

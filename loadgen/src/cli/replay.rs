@@ -24,8 +24,8 @@ use super::{
     RunArguments, TargetArguments, UsageError, values,
 };
 use crate::load::keys::KeyDistribution;
-use crate::load::options::{LoadOptions, Overload, ProducerOptions, StartAt};
-use crate::load::schedule::{Arrival, Pace};
+use crate::load::options::{LoadOptions, ProducerOptions, StartAt};
+use crate::load::schedule::Pace;
 use crate::replay::{KEYS, Keys, Payload, ReplayPlan};
 
 /// Bytes that the codecs look back at their usual levels, at most (zstd's 2 MiB): values that repeat within them are
@@ -192,9 +192,9 @@ impl ReplayArguments {
 
     fn producers(&self, producers: u32) -> ProducerArguments {
         ProducerArguments {
-            arrival: Arrival::Uniform,
+            arrival: None,
             max_inflight: self.max_inflight,
-            on_overload: Overload::Queue,
+            on_overload: None,
             producers,
             connections: 1,
             acks: self.acks.clone(),

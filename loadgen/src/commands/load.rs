@@ -48,16 +48,12 @@ pub fn produce(arguments: ProduceArguments) -> ResultLine {
     measure("produce", options, &target, &output, &gate)
 }
 
-/// A run with consumers only. What is there already would be read in the warm-up, so with the oldest records there is none.
+/// A run with consumers only.
 pub fn consume(arguments: ConsumeArguments) -> ResultLine {
     let ConsumeArguments { target, run, consumers, output, gate } = arguments;
     let options = target.properties().and_then(|properties| {
         let consumers = consumers.options(&Default::default(), StartAt::Earliest, &properties)?;
-        let mut options = run.load(&target, &properties, None, Some(consumers.clone()))?;
-        if consumers.from == StartAt::Earliest {
-            options.warmup = Duration::ZERO;
-        }
-        Ok(options)
+        run.load(&target, &properties, None, Some(consumers))
     });
     measure("consume", options, &target, &output, &gate)
 }
@@ -171,7 +167,7 @@ pub(super) fn result_file(
         schema: SCHEMA,
         tool: concat!("loadgen ", env!("CARGO_PKG_VERSION")).to_owned(),
         command: command.to_owned(),
-        git: option_env!("LOADGEN_GIT").unwrap_or_default().to_owned(),
+        git: env!("LOADGEN_GIT").to_owned(),
         args: std::env::args().skip(1).collect(),
         tags: output.tag.iter().cloned().collect(),
         started_ms: measured.started_ms,
