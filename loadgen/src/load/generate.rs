@@ -51,6 +51,8 @@ pub(super) struct Fill {
     pub(super) bytes: usize,
     /// Records that were left out.
     pub(super) dropped: u64,
+    /// Records that the fullest open batch still takes, of the batches that got one since any was filled.
+    pub(super) room: u64,
 }
 
 /// Where records without a key go until the batch ends.
@@ -96,6 +98,11 @@ impl Generator {
         self.schedule.as_ref().map(Schedule::next_due)
     }
 
+    /// When so many records will be due, the next one not among them; `None` without a schedule.
+    pub(super) fn due_after(&self, records: u64) -> Option<u64> {
+        self.schedule.as_ref().map(|schedule| schedule.due_after(records))
+    }
+
     /// Makes the records that are due and adds each to its lane. `takes` says whether a lane takes one; what it does not take
     /// is left out and counted. `appended` is told of each lane that got one.
     pub(super) fn fill(
@@ -105,7 +112,8 @@ impl Generator {
         takes: impl Fn(usize, &Lane) -> bool,
         mut appended: impl FnMut(usize, Appended),
     ) -> Fill {
-        let mut fill = Fill { pause: Pause::Enough, bytes: 0, dropped: 0 };
+        let mut fill = Fill { pause: Pause::Enough, bytes: 0, dropped: 0, room: 0 };
+        let mut fullest: Option<(usize, usize)> = None;
         while fill.bytes < turn.bytes {
             let due_ns = self.next_due().unwrap_or(turn.now_ns);
             if due_ns > turn.now_ns && due_ns < turn.end_ns {
@@ -140,8 +148,15 @@ impl Generator {
             let record = NewRecord { due_ns, timestamp: turn.timestamp, key, value, headers };
             let (how, bytes) = lanes[lane].append(&record, turn.now_ns);
             fill.bytes += bytes;
+            let open_bytes = lanes[lane].open_bytes();
+            fullest = match fullest {
+                _ if how == Appended::Filled => None,
+                Some((most, _)) if most >= open_bytes => fullest,
+                _ => Some((open_bytes, lane)),
+            };
             appended(lane, how);
         }
+        fill.room = fullest.map_or(0, |(_, lane)| lanes[lane].room());
         fill
     }
 }

@@ -187,6 +187,19 @@ impl Lane {
         (!self.due.is_empty()).then_some(self.begun_ns)
     }
 
+    /// Bytes of the open batch.
+    #[inline]
+    pub(super) fn open_bytes(&self) -> usize {
+        self.builder.bytes()
+    }
+
+    /// Records of the size of those that are there, that the open batch takes before it is full; of an empty one, none.
+    pub(super) fn room(&self) -> u64 {
+        let (bytes, records) = (self.open_bytes(), self.due.len());
+        let by_bytes = (self.limits.bytes.saturating_sub(bytes) * records).checked_div(bytes).unwrap_or(0);
+        by_bytes.min(self.limits.records as usize - records) as u64
+    }
+
     /// Whether nothing of it waits to be sent.
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.due.is_empty()

@@ -234,7 +234,14 @@ impl Producer {
                 self.worker.shared.stop(Some("the brokers were slower than the schedule (--on-overload abort)"));
             }
         }
-        fill.pause
+        match (fill.pause, lingering.front()) {
+            // Records join a batch that waits for them when it goes or is full, with their own due times, and not one by one:
+            // nothing would be sent earlier. What is to be left out is decided when it is due.
+            (Pause::Until(due_ns), Some(&(deadline, _))) if !sheds => {
+                Pause::Until(generator.due_after(fill.room).unwrap_or(due_ns).min(deadline))
+            }
+            (pause, _) => pause,
+        }
     }
 
     /// Seals the open batches that have waited long enough, all of them at the end, and queues their lanes. They have to be

@@ -84,7 +84,7 @@ impl Schedule {
             Arrival::Uniform | Arrival::Burst(_) => f64::from(number) / shares,
         };
         let mut schedule = Schedule { pace, arrival, start_ns, shares, point, next_due: 0, random };
-        schedule.next_due = schedule.time();
+        schedule.next_due = schedule.time_of(point);
         schedule
     }
 
@@ -94,6 +94,11 @@ impl Schedule {
         self.next_due
     }
 
+    /// When the record that comes `records` after it is due, as far as that is known before it is drawn.
+    pub fn due_after(&self, records: u64) -> u64 {
+        self.time_of(self.point + records as f64)
+    }
+
     /// Goes on to the record after it.
     #[inline]
     pub fn advance(&mut self) {
@@ -101,12 +106,12 @@ impl Schedule {
             Arrival::Poisson => self.random.exponential(),
             Arrival::Uniform | Arrival::Burst(_) => 1.0,
         };
-        self.next_due = self.time();
+        self.next_due = self.time_of(self.point);
     }
 
     #[inline]
-    fn time(&self) -> u64 {
-        let seconds = self.pace.time_of(self.point * self.shares);
+    fn time_of(&self, point: f64) -> u64 {
+        let seconds = self.pace.time_of(point * self.shares);
         let nanos = match self.arrival {
             Arrival::Burst(period) => {
                 let period = period.as_secs_f64();

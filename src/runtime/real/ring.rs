@@ -256,9 +256,9 @@ impl Ring {
         unsafe { uring.submission().push(entry) }.is_ok()
     }
 
-    /// Whether there is something to submit, to reap or to hear: a few loads of shared memory.
+    /// Whether there is something to submit, to reap or to hear, or a timer to arm: a few loads of shared memory.
     pub(super) fn has_work(&self) -> bool {
-        self.is_rung() || self.has_entries()
+        self.is_rung() || self.unarmed_deadline().is_some() || self.has_entries()
     }
 
     fn has_entries(&self) -> bool {
@@ -272,6 +272,7 @@ impl Ring {
 
     /// Submits and reaps what there is, without waiting, and hears the bell. Says whether anything completed or rang.
     pub(super) fn turn(&self) -> bool {
+        self.arm_timer();
         if !self.has_entries() {
             return self.hear_bell();
         }
@@ -286,6 +287,7 @@ impl Ring {
         if self.hear_bell() {
             return true;
         }
+        self.arm_timer();
         if self.tick.armed.get().is_none() {
             let time = self.tick.set(u64::from(TICK_NANOS));
             self.tick.armed.set(Some(0));
@@ -391,9 +393,7 @@ impl Ring {
 
     /// Adds a deadline, in nanoseconds of the monotonic clock.
     pub(super) fn add_timer(&self, deadline: u64, waker: Waker) -> TimerKey {
-        let key = self.timers.borrow_mut().insert(deadline, waker);
-        self.arm_timer();
-        key
+        self.timers.borrow_mut().insert(deadline, waker)
     }
 
     /// Whether the deadline has passed; if not, `context` is woken when it does.
@@ -414,17 +414,20 @@ impl Ring {
             let Some(waker) = due else { break };
             waker.wake();
         }
-        self.arm_timer();
     }
 
-    /// Sees to it that the kernel's timer fires no later than the first deadline.
+    /// The first deadline, if the kernel's timer would fire after it.
+    fn unarmed_deadline(&self) -> Option<u64> {
+        let first = self.timers.borrow().first().filter(|_| !self.closed.get())?;
+        self.timer.armed.get().is_none_or(|armed| first < armed).then_some(first)
+    }
+
+    /// Sees to it that the kernel's timer fires no later than the first deadline. It is armed when the kernel is entered, and
+    /// not before: who was woken by the last deadline has set the next one by then. Programming the clock is the dearest part
+    /// of a short sleep where the machine is a virtual one.
     fn arm_timer(&self) {
-        let Some(first) = self.timers.borrow().first() else { return };
-        if self.closed.get() {
-            return;
-        }
+        let Some(first) = self.unarmed_deadline() else { return };
         match self.timer.armed.get() {
-            Some(armed) if armed <= first => return,
             Some(_) => {
                 // If it has fired meanwhile, its completion is on the way and arms it anew.
                 let time = self.timer.set(first);
