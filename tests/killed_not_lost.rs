@@ -17,7 +17,6 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -25,8 +24,11 @@ use corelane::runtime::real;
 use corelane::types::{Offset, PartitionId};
 use loadgen::client::{self, Bootstrap, ConnectionOptions, NewTopic};
 use loadgen::history::{PartitionCheck, Report};
-use loadgen::verify::check::read_journals;
-use loadgen::verify::{self, Acks, CheckOptions, Progress, WriteOptions, WriteSummary};
+use loadgen::journal::file::JournalTally;
+use loadgen::load::options::{ProducerOptions, TopicOptions, TopicShape};
+use loadgen::load::schedule::Pace;
+use loadgen::load::{self, LoadOptions, Progress};
+use loadgen::verify::{self, CheckOptions, read_journals};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Message;
 use rdkafka::{ClientConfig, TopicPartitionList};
@@ -34,12 +36,14 @@ use rdkafka::{ClientConfig, TopicPartitionList};
 use support::{Broker, BrokerOptions, Scratch, fixed_port, now};
 
 const PARTITIONS: i32 = 8;
-/// Acknowledged batches before a kill, at least.
-const ACKS_MIN: u64 = 1000;
+/// Acknowledged records before a kill, at least.
+const ACKS_MIN: u64 = 10_000;
 /// Rounds of a kind on one topic.
 const ROUNDS_PER_TOPIC: usize = 3;
 /// Bytes of values per second: several rolls of each partition in the longer rounds, and logs that are read back in seconds.
-const RATE_BYTES: u64 = 32 << 20;
+const RATE_BYTES: f64 = (32 << 20) as f64;
+/// Bytes of a value at least.
+const RECORD_BYTES_MIN: usize = 50;
 /// What must happen on a busy machine within this time, or the round has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -213,15 +217,16 @@ impl Rounds {
         // it wait for what the dead process still has under way.
         let broker = self.start(if kind == Kind::Idempotent { port } else { fixed_port() });
         if kind == Kind::Idempotent {
-            let acked = progress.acked_batches.load(Ordering::Relaxed);
-            self.wait(&progress, acked + ACKS_MIN / 2, Duration::ZERO, &broker);
-            progress.stop();
+            self.wait(&progress, progress.acked_records() + ACKS_MIN / 2, Duration::ZERO, &broker);
         }
-        let summary = writer.join().expect("the writer does not panic");
-        assert!(summary.acked_batches >= ACKS_MIN, "{summary:?}");
-        assert!(summary.refused_records.is_empty(), "{summary:?}\n{}", ended.stderr);
+        progress.stop();
+        let mut tally = writer.join().expect("the writer does not panic");
+        // What no broker was asked to take while there was none; everything else was taken or not answered.
+        let unsent = tally.refused_records.remove(&0).unwrap_or(0);
+        assert!(tally.acked_records >= ACKS_MIN, "{tally:?}");
+        assert!(tally.refused_records.is_empty(), "{tally:?}\n{}", ended.stderr);
         if kind == Kind::Idempotent {
-            assert_eq!(summary.unknown_records, 0, "every batch is answered in the end: {summary:?}");
+            assert_eq!((tally.unknown_records, unsent), (0, 0), "every batch is answered in the end: {tally:?}");
         }
         if let Some(churn) = churn {
             self.known_topics(churn.join().expect("the client does not panic"));
@@ -231,12 +236,12 @@ impl Rounds {
         let recovered = broker.ready().recovered;
         println!(
             "round {round}: {kind:?}, {trouble:?}, killed after {moment:?}, {} acks, {recovered} recovered, {} read, {:?}",
-            summary.acked_batches,
+            tally.acked_batches,
             report.tally.read,
             now() - began,
         );
         assert!(report.is_clean(), "{report}\nbefore the kill:\n{}\nafter it:\n{}", ended.stderr, broker.stderr());
-        self.total.acks += summary.acked_batches;
+        self.total.acks += tally.acked_batches;
         self.total.read += report.tally.read;
         self.total.acked += report.tally.acked;
         self.total.unacked_visible += report.tally.unknown_visible;
@@ -257,7 +262,7 @@ impl Rounds {
         }
     }
 
-    fn write(&mut self, round: usize, kind: Kind, progress: Arc<Progress>) -> JoinHandle<WriteSummary> {
+    fn write(&mut self, round: usize, kind: Kind, progress: Arc<Progress>) -> JoinHandle<JournalTally> {
         let topic = self.topics.get_mut(&kind).expect("it was chosen");
         let journal = self.scratch.path().join(format!("{round}.journal"));
         topic.journals.push(journal.clone());
@@ -265,32 +270,40 @@ impl Rounds {
         if kind == Kind::WriteCaching || kind == Kind::Idempotent && round.is_multiple_of(2) {
             configs.push(("write.caching".to_owned(), "true".to_owned()));
         }
-        let name = topic.name.clone();
         let largest = self.random.within(100, 4000) as usize;
-        let options = WriteOptions {
-            bootstrap: self.bootstrap.clone(),
-            topic: name.clone(),
-            create: Some(NewTopic { name, partitions: PARTITIONS, replication_factor: 1, configs }),
-            journal,
-            acks: Acks::All,
-            idempotence: kind == Kind::Idempotent,
-            reconnect: (kind == Kind::Idempotent).then_some(PATIENCE),
-            writers: self.random.within(1, 3) as u32,
+        let record_bytes = RECORD_BYTES_MIN..=largest;
+        let mean = (RECORD_BYTES_MIN + largest) as f64 / 2.0;
+        let is_idempotent = kind == Kind::Idempotent;
+        let producers = ProducerOptions {
+            count: self.random.within(1, 3) as u32,
             inflight_max: self.random.within(2, 5) as usize,
             batch_records: self.random.within(1, 32) as u32,
-            record_bytes: 50..=largest,
-            rate_bytes: Some(RATE_BYTES),
-            duration: None,
-            num_records: None,
+            pace: Some(Pace::steady(RATE_BYTES / mean)),
+            idempotence: is_idempotent,
+            retries: is_idempotent,
+            delivery_timeout: PATIENCE,
+            record_bytes,
+            ..ProducerOptions::default()
         };
-        thread::spawn(move || run(verify::write(options, progress)).expect("the run has a journal"))
+        let shape = TopicShape { partitions: PARTITIONS, replication_factor: 1, configs };
+        let options = LoadOptions {
+            topics: TopicOptions { names: vec![topic.name.clone()], create: Some(shape) },
+            producers: Some(producers),
+            duration: 2 * PATIENCE,
+            journal: Some(journal),
+            ..LoadOptions::new(self.bootstrap.clone(), &topic.name)
+        };
+        thread::spawn(move || {
+            let result = load::run_beside(options, progress, |_| ()).expect("the run has a journal");
+            result.journal.expect("it was asked for")
+        })
     }
 
     /// Waits for acknowledgements, and for at least `delay`.
     fn wait(&self, progress: &Progress, acks: u64, delay: Duration, broker: &Broker) {
         let began = now();
-        while progress.acked_batches.load(Ordering::Relaxed) < acks || now() - began < delay {
-            let acked = progress.acked_batches.load(Ordering::Relaxed);
+        while progress.acked_records() < acks || now() - began < delay {
+            let acked = progress.acked_records();
             assert!(now() - began < PATIENCE, "{acked} of {acks} acknowledgements\n{}", broker.stderr());
             thread::sleep(Duration::from_millis(1));
         }
@@ -332,7 +345,7 @@ impl Rounds {
     fn read_back(&self, kind: Kind, round: usize) -> Report {
         let topic = &self.topics[&kind];
         let journals = topic.journals.clone();
-        let history = run(async move { read_journals(&journals).await }).expect("the journals are whole");
+        let history = read_journals(&journals).expect("the journals are whole");
         let report = read_by_librdkafka(&self.bootstrap_server(), &topic.name, |partition, log_start| {
             history.check(partition, log_start)
         });

@@ -11,14 +11,11 @@ use std::thread;
 use std::time::Duration;
 
 use corelane::record::Codec;
-use corelane::wire::produce::Acks;
 use loadgen::client::{Bootstrap, ConnectionOptions};
 use loadgen::load::keys::KeyDistribution;
-use loadgen::load::options::{
-    ConsumerOptions, LoadOptions, Overload, ProducerOptions, StartAt, TopicOptions, TopicShape,
-};
+use loadgen::load::options::{ConsumerOptions, LoadOptions, ProducerOptions, TopicOptions, TopicShape};
 use loadgen::load::payload::PayloadSource;
-use loadgen::load::schedule::{Arrival, Pace};
+use loadgen::load::schedule::Pace;
 use loadgen::load::{self, LoadResult};
 use loadgen::result::DurabilityClass;
 
@@ -31,49 +28,24 @@ const PARTITIONS: i32 = 6;
 fn options(address: SocketAddr) -> LoadOptions {
     let producers = ProducerOptions {
         count: 2,
-        connections: 1,
         pace: Some(Pace::steady(RATE)),
-        arrival: Arrival::Uniform,
-        overload: Overload::Queue,
-        inflight_max: 5,
-        acks: Acks::All,
-        linger: Duration::ZERO,
-        batch_bytes: 16_384,
-        batch_records: u32::MAX,
-        request_bytes: 1 << 20,
         idempotence: true,
         codec: Codec::Lz4,
-        delivery_timeout: Duration::from_secs(60),
         payload: PayloadSource::Entropy(0.5),
         record_bytes: 100..=1000,
         headers: 1,
         key_distribution: KeyDistribution::Uniform,
         keys: 1000,
-    };
-    let consumers = ConsumerOptions {
-        count: 2,
-        from: StartAt::Latest,
-        fetch_bytes_min: 1,
-        fetch_wait_max: Duration::from_millis(500),
-        fetch_bytes_max: 50 << 20,
-        partition_bytes_max: 1 << 20,
-        rest: Duration::ZERO,
-        backlog_bytes: 0,
+        ..ProducerOptions::default()
     };
     let shape = TopicShape { partitions: PARTITIONS, replication_factor: 1, configs: Vec::new() };
+    let bootstrap = Bootstrap::at(address, ConnectionOptions::default());
     LoadOptions {
-        bootstrap: Bootstrap::at(address, ConnectionOptions::default()),
         topics: TopicOptions { names: vec!["survives".to_owned()], create: Some(shape) },
-        threads: 1,
-        cores: Vec::new(),
         producers: Some(producers),
-        consumers: Some(consumers),
-        warmup: Duration::ZERO,
+        consumers: Some(ConsumerOptions { count: 2, ..ConsumerOptions::default() }),
         duration: Duration::from_secs(SECONDS),
-        num_records: None,
-        interval: Duration::from_secs(1),
-        seed: 1,
-        broker_pid: None,
+        ..LoadOptions::new(bootstrap, "survives")
     }
 }
 
@@ -102,4 +74,20 @@ fn a_load_survives_kills_of_the_broker() {
     // The outages are in the latencies: nobody waited for the broker before the clock ran.
     assert!(outcome.latency["response"].max_us > 300_000, "{} us", outcome.latency["response"].max_us);
     broker.terminate();
+}
+
+#[test]
+fn a_load_whose_broker_stays_away_ends_and_tells() {
+    let scratch = Scratch::new("load-deserted");
+    let broker = BrokerOptions::new(scratch.path()).start().expect("it starts");
+    let mut options = options(broker.address());
+    options.producers.as_mut().expect("there are producers").delivery_timeout = Duration::from_secs(1);
+    options.consumers = None;
+    options.duration = Duration::from_secs(3);
+    let running = thread::spawn(move || load::run(options, |_| ()));
+    thread::sleep(Duration::from_secs(1));
+    broker.kill();
+    let outcome = running.join().expect("no panic").expect("the broker was there at the start").outcome;
+    assert!(outcome.errors > 0, "what was given up is counted: {outcome:?}");
+    assert_eq!(outcome.records_in + outcome.errors, RATE as u64 * 3, "every record has met its end");
 }

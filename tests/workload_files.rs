@@ -38,7 +38,7 @@ fn replay(scratch: &Scratch, bootstrap: &str, workload: &str, arguments: &[&str]
     let name = |path: &Path| path.to_str().expect("a name of ours").to_owned();
     let fixed = ["loadgen", "replay", &name(&file), "--json", &name(&json), "--bootstrap-server", bootstrap, "--quiet"];
     let line = CommandLine::try_parse_from(fixed.iter().chain(arguments)).expect("a command line");
-    let Command::Replay(arguments) = line.command else { panic!("another subcommand") };
+    let Command::Replay(arguments) = line.command() else { panic!("another subcommand") };
     let line = commands::replay(*arguments);
     (line, std::fs::read(&json).ok().map(|text| serde_json::from_slice(&text).expect("a result")))
 }

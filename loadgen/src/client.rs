@@ -102,6 +102,9 @@ pub enum ClientError {
     Unresolved(String),
 }
 
+/// UNKNOWN_TOPIC_OR_PARTITION.
+const UNKNOWN_TOPIC: i16 = 3;
+
 /// Kafka's errors that pass by themselves: UNKNOWN_TOPIC_OR_PARTITION, LEADER_NOT_AVAILABLE, NOT_LEADER_OR_FOLLOWER,
 /// REQUEST_TIMED_OUT, THROTTLING_QUOTA_EXCEEDED.
 const PASSING: [i16; 5] = [3, 5, 6, 7, 89];
@@ -110,6 +113,11 @@ impl ClientError {
     /// Whether it is a broker's word that is true for a while only.
     pub fn passes(&self) -> bool {
         matches!(self, ClientError::Refused { code, .. } if PASSING.contains(code))
+    }
+
+    /// Whether a broker says that it knows no such topic.
+    pub fn is_unknown_topic(&self) -> bool {
+        matches!(self, ClientError::Refused { code: UNKNOWN_TOPIC, .. })
     }
 
     fn refused(what: String, code: i16) -> Result<(), ClientError> {

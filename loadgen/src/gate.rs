@@ -226,7 +226,7 @@ pub enum BaselineError {
     #[error("the baseline has durability class {0:?} and the run {1:?}")]
     Class(DurabilityClass, DurabilityClass),
     /// Different schedules.
-    #[error("the baseline has the schedule {0:?} and the run {1:?} (records/s)")]
+    #[error("the baseline has {}, the run {}", schedule(*.0), schedule(*.1))]
     Schedule(Option<f64>, Option<f64>),
     /// Different subcommands.
     #[error("the baseline is of `{0}` and the run of `{1}`")]
@@ -236,25 +236,35 @@ pub enum BaselineError {
     Void(RunState),
 }
 
+fn schedule(rate: Option<f64>) -> String {
+    rate.map_or_else(|| "no schedule".to_owned(), |rate| format!("a schedule of {rate:.0} records/s"))
+}
+
+/// Fails where a baseline says nothing about a run of this subcommand with this schedule, in records per second.
+pub fn fits(baseline: &ResultFile, command: &str, rate_target: Option<f64>) -> Result<(), BaselineError> {
+    if baseline.command != command {
+        return Err(BaselineError::Command(baseline.command.clone(), command.to_owned()));
+    }
+    let is_same_schedule = match (baseline.result.rate_target, rate_target) {
+        (Some(before), Some(after)) => (after - before).abs() <= SCHEDULE_TOLERANCE * before,
+        (before, after) => before.is_none() && after.is_none(),
+    };
+    if !is_same_schedule {
+        return Err(BaselineError::Schedule(baseline.result.rate_target, rate_target));
+    }
+    match baseline.result.state {
+        RunState::Saturated | RunState::Invalid => Err(BaselineError::Void(baseline.result.state)),
+        RunState::Ok | RunState::Unpaced => Ok(()),
+    }
+}
+
 /// Holds `run` against `baseline`: every guarded figure that the baseline has. `allowed` is the part (0.05 is 5 %) by which a
 /// figure may be worse. Fails where the two cannot be compared.
 pub fn changes(baseline: &ResultFile, run: &ResultFile, allowed: f64) -> Result<Vec<Change>, BaselineError> {
     let (before, after) = (&baseline.result, &run.result);
-    if baseline.command != run.command {
-        return Err(BaselineError::Command(baseline.command.clone(), run.command.clone()));
-    }
+    fits(baseline, &run.command, after.rate_target)?;
     if baseline.class != run.class {
         return Err(BaselineError::Class(baseline.class, run.class));
-    }
-    let same_schedule = match (before.rate_target, after.rate_target) {
-        (Some(before), Some(after)) => (after - before).abs() <= SCHEDULE_TOLERANCE * before,
-        (before, after) => before.is_none() && after.is_none(),
-    };
-    if !same_schedule {
-        return Err(BaselineError::Schedule(before.rate_target, after.rate_target));
-    }
-    if matches!(before.state, RunState::Saturated | RunState::Invalid) {
-        return Err(BaselineError::Void(before.state));
     }
     let change = |metric: &Metric| {
         let before = metric.read(before).ok()?;

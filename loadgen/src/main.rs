@@ -20,7 +20,7 @@ fn main() -> Exit {
         }
     };
     start_logging();
-    end(match line.command {
+    end(match line.command() {
         Command::E2e(arguments) => commands::e2e(*arguments),
         Command::Produce(arguments) => commands::produce(*arguments),
         Command::Consume(arguments) => commands::consume(*arguments),

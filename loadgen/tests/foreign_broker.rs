@@ -6,40 +6,38 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use corelane::runtime::{Duration, real};
+use corelane::runtime::real;
 use loadgen::client::{Bootstrap, ConnectionOptions};
 use loadgen::history::{Anomaly, Report};
-use loadgen::verify::{self, Acks, CheckOptions, Progress, WriteOptions, WriteSummary};
+use loadgen::journal::file::JournalTally;
+use loadgen::load::options::ProducerOptions;
+use loadgen::load::{self, LoadOptions};
+use loadgen::verify::{self, CheckOptions};
 use rdkafka::ClientContext;
 use rdkafka::mocking::MockCluster;
 
 const TOPIC: &str = "events";
 const PARTITIONS: u32 = 4;
 
-fn options(bootstrap: &str, journal: PathBuf) -> WriteOptions {
-    WriteOptions {
-        bootstrap: Bootstrap::resolve(bootstrap, ConnectionOptions::default()).unwrap(),
-        topic: TOPIC.to_owned(),
-        create: None,
-        journal,
-        acks: Acks::All,
-        idempotence: false,
-        reconnect: None,
-        writers: 2,
-        inflight_max: 5,
+fn options(bootstrap: &str, journal: PathBuf) -> LoadOptions {
+    let producers = ProducerOptions {
+        count: 2,
+        retries: false,
         batch_records: 7,
         record_bytes: 100..=300,
-        rate_bytes: None,
-        duration: Some(Duration::from_secs(20)),
+        ..ProducerOptions::default()
+    };
+    LoadOptions {
+        producers: Some(producers),
+        journal: Some(journal),
         num_records: Some(10_000),
+        ..LoadOptions::new(Bootstrap::resolve(bootstrap, ConnectionOptions::default()).unwrap(), TOPIC)
     }
 }
 
-fn write(options: WriteOptions) -> WriteSummary {
-    let run = verify::write(options, Arc::new(Progress::default()));
-    real::run(&real::Options::default(), run).unwrap().unwrap()
+fn write(options: LoadOptions) -> JournalTally {
+    load::run(options, |_| ()).unwrap().journal.unwrap()
 }
 
 fn check(bootstrap: &str, journals: &[&Path]) -> Report {
@@ -60,10 +58,11 @@ fn what_was_written_is_found_whole() {
     let cluster = cluster();
     let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let (first, second) = (scratch.path().join("first"), scratch.path().join("second"));
-    let summary = write(options(&cluster.bootstrap_servers(), first.clone()));
-    assert_eq!((summary.acked_records, summary.unknown_records), (10_000, 0), "{summary:?}");
-    assert!(summary.refused_records.is_empty() && summary.disconnected.is_none(), "{summary:?}");
-    let idempotent = WriteOptions { idempotence: true, ..options(&cluster.bootstrap_servers(), second.clone()) };
+    let tally = write(options(&cluster.bootstrap_servers(), first.clone()));
+    assert_eq!((tally.acked_records, tally.unknown_records), (10_000, 0), "{tally:?}");
+    assert!(tally.refused_records.is_empty(), "{tally:?}");
+    let mut idempotent = options(&cluster.bootstrap_servers(), second.clone());
+    idempotent.producers.as_mut().unwrap().idempotence = true;
     assert_eq!(write(idempotent).acked_records, 10_000);
 
     let report = check(&cluster.bootstrap_servers(), &[&first, &second]);

@@ -36,7 +36,7 @@ fn sweep(bootstrap: &str, json: &Path, arguments: &[&str]) -> (ResultLine, Resul
     let fetches = ["--fetch-max-wait-ms", "2"];
     let steps = ["--duration", "700ms", "--warmup", "200ms", "--interval", "100ms", "--min-rate", "100"];
     let line = fixed.iter().chain(&load).chain(&fetches).chain(&steps).chain(arguments);
-    let line = match CommandLine::try_parse_from(line).unwrap().command {
+    let line = match CommandLine::try_parse_from(line).unwrap().command() {
         Command::Sweep(arguments) => commands::sweep(*arguments),
         other => panic!("{other:?}"),
     };

@@ -27,7 +27,7 @@ fn cluster(brokers: i32) -> MockCluster<'static, impl ClientContext> {
 fn options(bootstrap: &str, arguments: &str) -> SwarmOptions {
     let fixed = ["loadgen", "swarm", "--topic", TOPIC, "--threads", "2", "--bootstrap-server", bootstrap];
     let line = CommandLine::try_parse_from(fixed.into_iter().chain(arguments.split(' '))).unwrap();
-    match line.command {
+    match line.command() {
         Command::Swarm(arguments) => arguments.options().unwrap(),
         other => panic!("{other:?}"),
     }

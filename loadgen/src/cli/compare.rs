@@ -172,7 +172,7 @@ mod tests {
 
     fn compare(arguments: &str) -> Result<CompareArguments, clap::Error> {
         let line = CommandLine::try_parse_from(["loadgen", "compare"].into_iter().chain(arguments.split(' ')))?;
-        match line.command {
+        match line.command() {
             Command::Compare(arguments) => Ok(*arguments),
             other => panic!("{other:?}"),
         }

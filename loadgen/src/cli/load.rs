@@ -17,11 +17,10 @@ use crate::client::{Bootstrap, ConnectionOptions};
 use crate::load::HEADERS_MAX;
 use crate::load::keys::KeyDistribution;
 use crate::load::options::{
-    ConsumerOptions, LoadOptions, Overload, ProducerOptions, StartAt, TopicOptions, TopicShape,
+    ConsumerOptions, IDEMPOTENT_INFLIGHT_MAX, LoadOptions, Overload, ProducerOptions, StartAt, TopicOptions, TopicShape,
 };
 use crate::load::payload::PayloadSource;
 use crate::load::schedule::{Arrival, Pace};
-use crate::verify::write::IDEMPOTENT_INFLIGHT_MAX;
 
 /// The brokers and the topics.
 #[derive(Clone, Debug, Args)]
@@ -63,13 +62,13 @@ pub struct TargetArguments {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Run")]
 pub struct RunArguments {
-    /// Measured time
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = values::duration)]
-    pub duration: Duration,
+    /// Measured time [default: 30s, and with --num-records until they are done]
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    pub duration: Option<Duration>,
     /// Time before it
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = values::duration)]
     pub warmup: Duration,
-    /// Ends the run after so many measured records, if the duration has not ended it before
+    /// Ends the run after so many measured records, if a given duration has not ended it before
     #[arg(long, value_name = "N", value_parser = values::count)]
     pub num_records: Option<u64>,
     /// Threads that make load; by default half of the cores
@@ -169,6 +168,9 @@ pub struct ConsumerArguments {
     /// Consumers, which split the partitions among themselves
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub consumers: u32,
+    /// Sets of so many consumers, each of which reads everything
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub subscriptions: u32,
     /// Bytes for which a broker waits before it answers a fetch [default: 1]
     #[arg(long, value_name = "BYTES")]
     pub fetch_min_bytes: Option<i32>,
@@ -215,14 +217,10 @@ fn parse_sizes(text: &str) -> Result<Sizes, String> {
     values::sizes(text).map(Sizes)
 }
 
-/// Kafka's defaults of what is not given here; where its newest clients deviate from older ones, the newest.
-const BATCH_BYTES: usize = 16_384;
-const REQUEST_BYTES: usize = 1 << 20;
-const FETCH_BYTES: i32 = 50 << 20;
-const PARTITION_BYTES: i32 = 1 << 20;
-const FETCH_WAIT: Duration = Duration::from_millis(500);
-const INFLIGHT_MAX: usize = 5;
-const DELIVERY_TIMEOUT: Duration = Duration::from_secs(120);
+/// Measured time, unless something else is given.
+const DURATION: Duration = Duration::from_secs(30);
+/// The same of a run that ends with its last record: without end, but for a forgotten one.
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 impl TargetArguments {
     /// The properties of Kafka's clients that were given.
@@ -273,7 +271,7 @@ impl RunArguments {
         if let Some(core) = cores.iter().find(|core| !(0..).map_while(startup::core).any(|known| known == **core)) {
             return Err(UsageError::Core(*core));
         }
-        let actors = producers.as_ref().map_or(0, |it| it.count) + consumers.as_ref().map_or(0, |it| it.count);
+        let actors = producers.as_ref().map_or(0, |it| it.count) + consumers.as_ref().map_or(0, |it| it.total());
         let default = if cores.is_empty() { startup::cores().div_ceil(2) } else { cores.len() };
         let default = default.min(actors as usize).clamp(1, 1024) as u16;
         let threads = self.threads.unwrap_or(default);
@@ -287,11 +285,12 @@ impl RunArguments {
             producers,
             consumers,
             warmup: self.warmup,
-            duration: self.duration,
+            duration: self.duration.unwrap_or(if self.num_records.is_some() { DAY } else { DURATION }),
             num_records: self.num_records,
             interval: Duration::from_secs(1),
             seed: self.seed,
             broker_pid: target.broker_pid,
+            journal: None,
         })
     }
 }
@@ -327,8 +326,9 @@ impl ProducerArguments {
         if idempotence && acks != Acks::All {
             return Err(UsageError::IdempotentAcks);
         }
+        let default = ProducerOptions::default();
         let inflight = properties.number("max.in.flight.requests.per.connection")?;
-        let inflight_max = self.max_inflight.map(|max| max as usize).or(inflight).unwrap_or(INFLIGHT_MAX);
+        let inflight_max = self.max_inflight.map(|max| max as usize).or(inflight).unwrap_or(default.inflight_max);
         if inflight_max == 0 || idempotence && inflight_max > IDEMPOTENT_INFLIGHT_MAX {
             return Err(UsageError::Inflight(inflight_max));
         }
@@ -341,19 +341,21 @@ impl ProducerArguments {
         };
         Ok(ProducerOptions {
             count: self.producers,
+            one_topic_each: default.one_topic_each,
             connections: self.connections as usize,
             pace,
-            arrival: self.arrival.unwrap_or(Arrival::Uniform),
-            overload: self.on_overload.unwrap_or(Overload::Queue),
+            arrival: self.arrival.unwrap_or(default.arrival),
+            overload: self.on_overload.unwrap_or(default.overload),
             inflight_max,
             acks,
-            linger: linger.unwrap_or_default(),
-            batch_bytes: self.batch_size.or(properties.number("batch.size")?).unwrap_or(BATCH_BYTES),
-            batch_records: self.batch_records.unwrap_or(u32::MAX),
-            request_bytes: properties.number("max.request.size")?.unwrap_or(REQUEST_BYTES),
+            linger: linger.unwrap_or(default.linger),
+            batch_bytes: self.batch_size.or(properties.number("batch.size")?).unwrap_or(default.batch_bytes),
+            batch_records: self.batch_records.unwrap_or(default.batch_records),
+            request_bytes: properties.number("max.request.size")?.unwrap_or(default.request_bytes),
             idempotence,
+            retries: default.retries,
             codec: known.ok_or_else(|| UsageError::Codec(codec.to_owned()))?,
-            delivery_timeout: properties.milliseconds("delivery.timeout.ms")?.unwrap_or(DELIVERY_TIMEOUT),
+            delivery_timeout: properties.milliseconds("delivery.timeout.ms")?.unwrap_or(default.delivery_timeout),
             payload,
             record_bytes: data.record_size.0.clone(),
             headers: data.headers as usize,
@@ -379,14 +381,18 @@ impl ConsumerArguments {
             ),
         };
         let wait = self.fetch_max_wait_ms.map(Duration::from_millis).or(properties.milliseconds("fetch.max.wait.ms")?);
+        let default = ConsumerOptions::default();
+        let fetch_bytes_min = self.fetch_min_bytes.or(properties.number("fetch.min.bytes")?);
+        let partition_bytes_max = properties.number("max.partition.fetch.bytes")?;
         Ok(ConsumerOptions {
             count: self.consumers,
+            sets: self.subscriptions,
             from: self.from.or(given).unwrap_or(from),
-            fetch_bytes_min: self.fetch_min_bytes.or(properties.number("fetch.min.bytes")?).unwrap_or(1),
-            fetch_wait_max: wait.unwrap_or(FETCH_WAIT),
-            fetch_bytes_max: properties.number("fetch.max.bytes")?.unwrap_or(FETCH_BYTES),
-            partition_bytes_max: properties.number("max.partition.fetch.bytes")?.unwrap_or(PARTITION_BYTES),
-            rest: self.slow_consumer.unwrap_or_default(),
+            fetch_bytes_min: fetch_bytes_min.unwrap_or(default.fetch_bytes_min),
+            fetch_wait_max: wait.unwrap_or(default.fetch_wait_max),
+            fetch_bytes_max: properties.number("fetch.max.bytes")?.unwrap_or(default.fetch_bytes_max),
+            partition_bytes_max: partition_bytes_max.unwrap_or(default.partition_bytes_max),
+            rest: self.slow_consumer.unwrap_or(default.rest),
             backlog_bytes: backlog.backlog_bytes.unwrap_or(0.0) as u64,
         })
     }

@@ -22,9 +22,9 @@ use clap::Parser;
 use corelane::runtime::Duration;
 
 use crate::client::ClientError;
+use crate::load::options::IDEMPOTENT_INFLIGHT_MAX;
 use crate::machine::ProcessError;
 use crate::result::RunState;
-use crate::verify::write::IDEMPOTENT_INFLIGHT_MAX;
 
 pub use self::compare::{BlockLoadArguments, BlocksArguments, CompareArguments, FreshTopicArguments, Side};
 pub use self::load::{
@@ -37,13 +37,23 @@ pub use self::swarm::{ConnectionArguments, SwarmArguments};
 pub use self::sweep::{SearchArguments, SweepArguments, short_steps};
 pub use self::verify::{CheckArguments, Verify, WriteArguments};
 
-/// A load generator and history checker for any Kafka-compatible broker.
+/// A load generator and history checker for any Kafka-compatible broker
+///
+/// Without a subcommand it does what `e2e` does, whose options these are.
 #[derive(Debug, Parser)]
-#[command(name = "loadgen", version)]
+#[command(name = "loadgen", version, args_conflicts_with_subcommands = true, subcommand_help_heading = "Subcommands")]
 pub struct CommandLine {
-    /// What to do.
     #[command(subcommand)]
-    pub command: Command,
+    command: Option<Command>,
+    #[command(flatten)]
+    e2e: E2eArguments,
+}
+
+impl CommandLine {
+    /// What to do.
+    pub fn command(self) -> Command {
+        self.command.unwrap_or_else(|| Command::E2e(Box::new(self.e2e)))
+    }
 }
 
 /// The subcommands.
@@ -206,6 +216,9 @@ pub enum UsageError {
     /// `--acks` is none of its values.
     #[error("--acks is 0, 1 or all, not {0:?}")]
     Acks(String),
+    /// A journal of what nobody acknowledged.
+    #[error("--acks 0 proves nothing: nobody tells what became of a batch")]
+    Unproven,
     /// Idempotence needs every replica's acknowledgement.
     #[error("--idempotence goes with --acks all only")]
     IdempotentAcks,
@@ -337,10 +350,10 @@ impl fmt::Display for ResultLine {
 mod tests {
     use super::*;
 
-    fn write(arguments: &[&str]) -> Result<WriteArguments, clap::Error> {
+    fn write(arguments: &[&str]) -> Result<Box<WriteArguments>, clap::Error> {
         let fixed = ["loadgen", "verify", "write", "--topic", "t", "--journal", "j"];
         let line = CommandLine::try_parse_from(fixed.iter().chain(arguments))?;
-        match line.command {
+        match line.command() {
             Command::Verify(verify) => match *verify {
                 Verify::Write(arguments) => Ok(arguments),
                 Verify::Check(_) => panic!("another subcommand"),
@@ -350,10 +363,36 @@ mod tests {
     }
 
     #[test]
+    fn without_a_subcommand_it_is_e2e() {
+        let consumers = |arguments: &[&str]| match CommandLine::try_parse_from(arguments).unwrap().command() {
+            Command::E2e(arguments) => arguments.consumers.consumers,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(consumers(&["loadgen"]), 1);
+        assert_eq!(consumers(&["loadgen", "--consumers", "3"]), 3);
+        assert_eq!(consumers(&["loadgen", "e2e", "--consumers", "3"]), 3);
+        assert!(CommandLine::try_parse_from(["loadgen", "--rate", "5", "produce"]).is_err());
+    }
+
+    #[test]
+    fn a_number_of_records_is_not_cut_short_by_a_time_that_nobody_gave() {
+        let seconds = |arguments: &[&str]| {
+            let fixed = ["loadgen", "produce", "--bootstrap-server", "127.0.0.1:9092"];
+            let line = CommandLine::try_parse_from(fixed.iter().chain(arguments)).unwrap();
+            let Command::Produce(produce) = line.command() else { panic!("another subcommand") };
+            let properties = produce.target.properties().unwrap();
+            produce.run.load(&produce.target, &properties, None, None).unwrap().duration.as_secs()
+        };
+        assert_eq!(seconds(&[]), 30);
+        assert_eq!(seconds(&["--num-records", "5"]), 24 * 3600);
+        assert_eq!(seconds(&["--num-records", "5", "--duration", "7s"]), 7);
+    }
+
+    #[test]
     fn what_only_a_schedule_has_is_refused_without_one() {
         let options = |arguments: &[&str]| {
             let line = CommandLine::try_parse_from(["loadgen", "produce"].iter().chain(arguments)).unwrap();
-            let Command::Produce(produce) = line.command else { panic!("another subcommand") };
+            let Command::Produce(produce) = line.command() else { panic!("another subcommand") };
             let properties = produce.target.properties().unwrap();
             produce.producers.options(produce.pace.pace(&produce.data), &produce.data, &properties).map(drop)
         };
@@ -368,7 +407,7 @@ mod tests {
     fn consumers_alone_have_the_warm_up_that_they_are_given() {
         let warmup = |arguments: &[&str]| {
             let line = CommandLine::try_parse_from(["loadgen", "consume"].iter().chain(arguments)).unwrap();
-            let Command::Consume(consume) = line.command else { panic!("another subcommand") };
+            let Command::Consume(consume) = line.command() else { panic!("another subcommand") };
             consume.run.warmup
         };
         assert_eq!((warmup(&[]), warmup(&["--warmup", "3s"])), (Duration::ZERO, Duration::from_secs(3)));
@@ -377,12 +416,20 @@ mod tests {
     #[test]
     fn options_are_checked_against_each_other() {
         let options = write(&["--create", "--partitions", "3", "--topic-config", "a=b=c"]).unwrap().options().unwrap();
-        let create = options.create.unwrap();
+        let create = options.topics.create.unwrap();
         assert_eq!((create.partitions, create.configs), (3, vec![("a".to_owned(), "b=c".to_owned())]));
         assert!(write(&["--partitions", "3"]).is_err(), "partitions without --create mean nothing");
         let many = write(&["--idempotence", "--max-inflight", "6"]).unwrap();
         assert!(matches!(many.options(), Err(UsageError::Inflight(6))));
         assert!(write(&["--max-inflight", "6"]).unwrap().options().is_ok());
+    }
+
+    #[test]
+    fn a_run_that_proves_something_sends_again_only_what_is_recognized() {
+        let retries = |arguments: &[&str]| write(arguments).unwrap().options().unwrap().producers.unwrap().retries;
+        assert_eq!((retries(&[]), retries(&["--idempotence"])), (false, true));
+        assert!(matches!(write(&["--acks", "0"]).unwrap().options(), Err(UsageError::Unproven)));
+        assert!(matches!(write(&["--topics", "2"]).unwrap().options(), Err(UsageError::Unused { .. })));
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! Options of `replay`, and how a workload of the OpenMessaging Benchmark becomes a load. It opens no connection.
 //!
 //! The file says what the load is; what the benchmark has in a driver file (brokers, replicas, acknowledgements, batches) are
-//! options, named as elsewhere. Producers and consumers are counted per topic in the file: here there are as many in all, each
-//! with its share of the partitions of every topic, so that connections, rates and bytes are the benchmark's; only a key
-//! chooses among more partitions. What else is not taken literally:
+//! options, named as elsewhere. Consumers are counted per topic in the file: here there are as many in all, each with its
+//! share of the partitions of every topic, so that connections, rates and bytes are the benchmark's. What else is not taken
+//! literally:
 //!
 //! | field | here |
 //! |---|---|
-//! | `payloadFile` | random bytes, since brokers do not look into values; refused with compression |
-//! | `randomizedPayloadPoolSize` | values that do not repeat within a codec's sight; fewer are refused with compression |
+//! | `payloadFile` | without compression random bytes, since then brokers do not look into values |
+//! | `randomizedPayloadPoolSize` | values that do not repeat, where no codec would see that they do |
 //! | `consumerBacklogSizeGB` | written in the warm-up, which lasts as long as that takes |
 //! | `backlogDrainRatio` | a run ends when everything was read, whatever part of it would do |
 
@@ -25,6 +25,7 @@ use super::{
 };
 use crate::load::keys::KeyDistribution;
 use crate::load::options::{LoadOptions, ProducerOptions, StartAt};
+use crate::load::payload::PayloadSource;
 use crate::load::schedule::Pace;
 use crate::replay::{KEYS, Keys, Payload, ReplayPlan};
 
@@ -111,18 +112,6 @@ pub struct ReplayArguments {
 /// What of a workload cannot be run here.
 #[derive(Clone, PartialEq, Debug, thiserror::Error)]
 pub enum Unfit {
-    /// Consumers are one group.
-    #[error("'subscriptionsPerTopic' is {0}: there is one set of consumers, which reads every record once")]
-    Subscriptions(u32),
-    /// The same value in every record.
-    #[error("'payloadFile' cannot be compressed as it would be: use 'useRandomizedPayloads', or no compression")]
-    CompressedFile,
-    /// Values that repeat before a codec forgets them.
-    #[error(
-        "'randomizedPayloadPoolSize' is {0}: compression would find that values repeat; here they do not within \
-         {WINDOW_BYTES} bytes"
-    )]
-    CompressedPool(u32),
     /// More than memory takes.
     #[error(
         "'topics', 'partitionsPerTopic' and 'producersPerTopic' make {0} pairs of a producer and a partition, and \
@@ -156,24 +145,25 @@ impl ReplayArguments {
     /// The load. Without a rate in the workload it has no schedule.
     pub fn options(&self, plan: &ReplayPlan) -> Result<LoadOptions, UsageError> {
         let producers = totalled("producersPerTopic", plan.producers_per_topic, plan.topics)?;
-        let pairs = u64::from(producers) * u64::from(plan.partitions_per_topic) * u64::from(plan.topics);
+        let pairs = u64::from(producers) * u64::from(plan.partitions_per_topic);
         if pairs > PAIRS_MAX {
             return Err(Unfit::Pairs(pairs).into());
-        }
-        if plan.subscriptions_per_topic > 1 {
-            return Err(Unfit::Subscriptions(plan.subscriptions_per_topic).into());
         }
         let target = self.target(plan)?;
         let properties = target.properties()?;
         let pace = plan.rate.map(Pace::steady);
-        let producers = self.producers(producers).options(pace, &data(plan), &properties)?;
-        fits(&plan.payload, plan.record_bytes, producers.codec)?;
-        let per_topic = plan.consumers_per_subscription * plan.subscriptions_per_topic;
-        let consumers = match totalled("consumerPerSubscription", per_topic, plan.topics)? {
-            0 => None,
-            count => {
+        let mut producers = self.producers(producers).options(pace, &data(plan), &properties)?;
+        producers.one_topic_each = true;
+        if producers.codec != Codec::None {
+            producers.payload = compressible(&plan.payload, plan.record_bytes);
+        }
+        let consumers = totalled("consumerPerSubscription", plan.consumers_per_subscription, plan.topics)?;
+        totalled("subscriptionsPerTopic", consumers, plan.subscriptions_per_topic)?;
+        let consumers = match (consumers, plan.subscriptions_per_topic) {
+            (0, _) | (_, 0) => None,
+            (count, sets) => {
                 let backlog = BacklogArguments { backlog_bytes: plan.backlog.map(|backlog| backlog.bytes as f64) };
-                let consumers = self.consumers(count).options(&backlog, StartAt::Latest, &properties)?;
+                let consumers = self.consumers(count, sets).options(&backlog, StartAt::Latest, &properties)?;
                 if consumers.from != StartAt::Latest {
                     let what = "what earlier runs left is no part of the workload".to_owned();
                     return Err(UsageError::Property { key: "auto.offset.reset".to_owned(), what });
@@ -182,7 +172,7 @@ impl ReplayArguments {
             }
         };
         let warmup = self.warmup.unwrap_or(plan.warmup).max(time_of_backlog(plan, &producers));
-        let duration = self.duration.unwrap_or(plan.duration);
+        let duration = Some(self.duration.unwrap_or(plan.duration));
         let (threads, cpu_list) = (self.threads, self.cpu_list.clone());
         let run = RunArguments { duration, warmup, num_records: None, threads, cpu_list, seed: self.seed };
         let mut options = run.load(&target, &properties, Some(producers), consumers)?;
@@ -206,9 +196,10 @@ impl ReplayArguments {
         }
     }
 
-    fn consumers(&self, consumers: u32) -> ConsumerArguments {
+    fn consumers(&self, consumers: u32, subscriptions: u32) -> ConsumerArguments {
         ConsumerArguments {
             consumers,
+            subscriptions,
             fetch_min_bytes: self.fetch_min_bytes,
             fetch_max_wait_ms: self.fetch_max_wait_ms,
             from: None,
@@ -232,15 +223,14 @@ fn data(plan: &ReplayPlan) -> DataArguments {
     DataArguments { record_size, payload_entropy, payload_file: None, headers: 0, keys, key_dist }
 }
 
-/// Whether the values that are sent do as well as the workload's, which without a codec any do.
-fn fits(payload: &Payload, record_bytes: usize, codec: Codec) -> Result<(), Unfit> {
+/// Values that a codec finds as compressible as the workload's.
+fn compressible(payload: &Payload, record_bytes: usize) -> PayloadSource {
     match payload {
-        _ if codec == Codec::None => Ok(()),
-        Payload::File(_) => Err(Unfit::CompressedFile),
-        Payload::Random { pool, .. } if u64::from(*pool) * (record_bytes as u64) < WINDOW_BYTES => {
-            Err(Unfit::CompressedPool(*pool))
+        Payload::File(path) => PayloadSource::Constant(path.clone()),
+        Payload::Random { pool, entropy } if u64::from(*pool) * (record_bytes as u64) < WINDOW_BYTES => {
+            PayloadSource::Repeated { values: *pool, entropy: *entropy }
         }
-        Payload::Random { .. } => Ok(()),
+        Payload::Random { entropy, .. } => PayloadSource::Entropy(*entropy),
     }
 }
 
@@ -285,7 +275,7 @@ testDurationMinutes: 2
         });
         let plan = Workload::parse(&text).unwrap().plan().unwrap();
         let fixed = ["loadgen", "replay", "w.yaml", "--bootstrap-server", "127.0.0.1:9092"];
-        match CommandLine::try_parse_from(fixed.iter().chain(arguments)).unwrap().command {
+        match CommandLine::try_parse_from(fixed.iter().chain(arguments)).unwrap().command() {
             Command::Replay(arguments) => arguments.options(&plan),
             other => panic!("{other:?}"),
         }
@@ -334,20 +324,36 @@ testDurationMinutes: 2
     }
 
     #[test]
-    fn what_cannot_be_run_as_it_stands_is_named() {
-        assert_eq!(unfit(&[("subscriptionsPerTopic: 1", "subscriptionsPerTopic: 2")], &[]), Unfit::Subscriptions(2));
-        assert_eq!(unfit(&[("topics: 3", "topics: 2000")], &[]), Unfit::Pairs(80_000_000));
-        assert_eq!(unfit(&[("PerTopic: 5", "PerTopic: 4000000000")], &[]), Unfit::Large("producersPerTopic"));
-        let zstd = ["--compression-type", "zstd"];
-        assert_eq!(unfit(&[], &zstd), Unfit::CompressedPool(100));
-        assert!(options(&[("PoolSize: 100", "PoolSize: 5000")], &zstd).is_ok());
+    fn every_subscription_is_a_set_of_consumers_and_every_producer_has_its_topic() {
+        let options = options(&[("subscriptionsPerTopic: 1", "subscriptionsPerTopic: 2")], &[]).unwrap();
+        let consumers = options.consumers.unwrap();
+        assert_eq!((consumers.count, consumers.sets, consumers.total()), (6, 2, 12));
+        assert!(options.producers.unwrap().one_topic_each);
+    }
+
+    #[test]
+    fn values_repeat_where_a_codec_would_see_that() {
+        let payload = |replaced: &[(&str, &str)], codec: &str| {
+            options(replaced, &["--compression-type", codec]).unwrap().producers.unwrap().payload
+        };
+        assert_eq!(payload(&[], "none"), PayloadSource::Entropy(0.25));
+        assert_eq!(payload(&[], "zstd"), PayloadSource::Repeated { values: 100, entropy: 0.25 });
+        assert_eq!(payload(&[("PoolSize: 100", "PoolSize: 5000")], "zstd"), PayloadSource::Entropy(0.25));
         let file = [
             ("useRandomizedPayloads: true", "payloadFile: p"),
             ("randomBytesRatio: 0.25", ""),
             ("randomizedPayloadPoolSize: 100", ""),
         ];
-        assert_eq!(unfit(&file, &zstd), Unfit::CompressedFile);
-        assert!(options(&file, &[]).is_ok());
+        assert_eq!(payload(&file, "zstd"), PayloadSource::Constant("p".into()));
+        assert_eq!(payload(&file, "none"), PayloadSource::Entropy(1.0));
+    }
+
+    #[test]
+    fn what_cannot_be_run_as_it_stands_is_named() {
+        assert_eq!(unfit(&[("topics: 3", "topics: 40000")], &[]), Unfit::Pairs(800_000));
+        assert_eq!(unfit(&[("PerTopic: 5", "PerTopic: 4000000000")], &[]), Unfit::Large("producersPerTopic"));
+        let groups = [("subscriptionsPerTopic: 1", "subscriptionsPerTopic: 4000000000")];
+        assert_eq!(unfit(&groups, &[]), Unfit::Large("subscriptionsPerTopic"));
         let earliest = options(&[], &["--command-property", "auto.offset.reset=earliest"]);
         assert!(earliest.unwrap_err().to_string().contains("no part of the workload"));
     }

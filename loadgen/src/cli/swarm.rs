@@ -8,7 +8,7 @@ use corelane::runtime::{Duration, startup};
 use super::load::{CoreList, Rate, parse_cores, parse_rate};
 use super::values;
 use super::{GateArguments, OutputArguments, RunArguments, TargetArguments, UsageError};
-use crate::load::options::{ConsumerOptions, StartAt};
+use crate::load::options::ConsumerOptions;
 use crate::swarm::{Ask, Requests, SwarmOptions};
 
 /// Times and sizes of what is not given.
@@ -97,21 +97,12 @@ impl SwarmArguments {
         let requests = given.requests()?;
         // Only where the logs end is found out for them.
         let fetches = requests.is_some_and(|requests| requests.ask == Ask::Fetch);
-        let ends = fetches.then_some(ConsumerOptions {
-            count: 1,
-            from: StartAt::Latest,
-            fetch_bytes_min: 0,
-            fetch_wait_max: Duration::ZERO,
-            fetch_bytes_max: 1,
-            partition_bytes_max: 1,
-            rest: Duration::ZERO,
-            backlog_bytes: 0,
-        });
+        let ends = fetches.then(ConsumerOptions::default);
         let cores = given.cpu_list.as_ref().map_or(0, |list| list.0.len());
         let threads = if cores == 0 { startup::cores().div_ceil(2) } else { cores };
         let threads = threads.min(given.connections as usize).clamp(1, 1024) as u16;
         let run = RunArguments {
-            duration: given.duration,
+            duration: Some(given.duration),
             warmup: given.warmup.unwrap_or(WARMUP),
             num_records: None,
             threads: Some(given.threads.unwrap_or(threads)),
@@ -162,7 +153,7 @@ mod tests {
     fn options(arguments: &[&str]) -> Result<SwarmOptions, String> {
         let line = ["loadgen", "swarm", "--bootstrap-server", "127.0.0.1:1"].iter().chain(arguments);
         let line = CommandLine::try_parse_from(line).map_err(|error| error.to_string())?;
-        match line.command {
+        match line.command() {
             Command::Swarm(arguments) => arguments.options().map_err(|error| error.to_string()),
             other => panic!("{other:?}"),
         }

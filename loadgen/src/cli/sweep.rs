@@ -118,7 +118,7 @@ mod tests {
 
     fn parse(arguments: &[&str]) -> Result<SweepArguments, clap::Error> {
         let line = ["loadgen", "sweep", "--bootstrap-server", "127.0.0.1:9092"].iter().chain(arguments);
-        match CommandLine::try_parse_from(line)?.command {
+        match CommandLine::try_parse_from(line)?.command() {
             Command::Sweep(arguments) => Ok(*arguments),
             other => panic!("{other:?}"),
         }

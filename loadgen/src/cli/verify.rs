@@ -2,80 +2,49 @@
 //!
 //! The first half writes and keeps a journal, the second reads back; anything may happen in between.
 
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use corelane::runtime::Duration;
+use corelane::wire::produce::Acks;
 
 use super::UsageError;
-use super::values::{assignment, duration, sizes};
-use crate::client::{Bootstrap, ConnectionOptions, NewTopic};
-use crate::verify::write::IDEMPOTENT_INFLIGHT_MAX;
-use crate::verify::{Acks, CheckOptions, WriteOptions};
+use super::load::{DataArguments, PaceArguments, ProducerArguments, RunArguments, TargetArguments};
+use crate::client::{Bootstrap, ConnectionOptions};
+use crate::load::LoadOptions;
+use crate::verify::CheckOptions;
 
 /// The halves of `verify`.
 #[derive(Debug, clap::Subcommand)]
 pub enum Verify {
     /// Writes stamped records and journals what became of each batch
-    Write(WriteArguments),
+    ///
+    /// It produces as `produce` does. With --idempotence what is not answered is sent again until delivery.timeout.ms is over,
+    /// so that brokers may come and go; without it every batch is sent once, and what is not answered stays unknown.
+    Write(Box<WriteArguments>),
     /// Reads a topic back and holds it against the journals of its runs
     Check(CheckArguments),
 }
 
-/// The options of `loadgen verify write`.
-#[derive(Debug, clap::Args)]
+/// The options of `loadgen verify write`. There is nothing to warm up by default: every batch is journaled, measured or not.
+#[derive(Clone, Debug, clap::Args)]
+#[command(mut_arg("warmup", |arg| arg.default_value("0s").help("Time before it, whose records do not count")))]
+#[allow(missing_docs, reason = "each part says what it is")]
 pub struct WriteArguments {
-    /// Brokers to begin with
-    #[arg(long, value_name = "HOST:PORT,...", default_value = "localhost:9092")]
-    bootstrap_server: String,
-    /// The topic
-    #[arg(long)]
-    topic: String,
-    /// Creates the topic unless it exists
-    #[arg(long)]
-    create: bool,
-    /// Partitions of a topic that is created
-    #[arg(long, value_name = "N", default_value_t = 8, requires = "create")]
-    partitions: i32,
-    /// Replicas of each partition of a topic that is created
-    #[arg(long, value_name = "N", default_value_t = 1, requires = "create")]
-    replication_factor: i16,
-    /// Configures a topic that is created; may be repeated
-    #[arg(long, value_name = "KEY=VALUE", value_parser = assignment, requires = "create")]
-    topic_config: Vec<(String, String)>,
     /// The journal; it must not exist yet
     #[arg(long, value_name = "FILE")]
-    journal: PathBuf,
-    /// Who acknowledges
-    #[arg(long, value_enum, default_value_t = Acks::All)]
-    acks: Acks,
-    /// Gives every producer an id and sends again what is not answered
+    pub journal: PathBuf,
+    #[command(flatten)]
+    pub target: TargetArguments,
+    #[command(flatten)]
+    pub run: RunArguments,
+    #[command(flatten)]
+    pub pace: PaceArguments,
+    #[command(flatten)]
+    pub producers: ProducerArguments,
+    #[command(flatten)]
+    pub data: DataArguments,
+    /// Shows no live line
     #[arg(long)]
-    idempotence: bool,
-    /// Goes on when a connection breaks, and waits so long for the broker to come back
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    reconnect: Option<Duration>,
-    /// Producers, each with its own connections
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
-    producers: u32,
-    /// Requests in flight per producer and partition, each with one batch
-    #[arg(long, value_name = "N", default_value_t = IDEMPOTENT_INFLIGHT_MAX)]
-    max_inflight: usize,
-    /// Records of a batch
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    batch_records: u32,
-    /// Bytes of a record's value, or a range of them
-    #[arg(long, value_name = "N|N..M", default_value = "1024", value_parser = sizes)]
-    record_size: RangeInclusive<usize>,
-    /// Bytes of values per second, in all; without it as fast as they are acknowledged
-    #[arg(long, value_name = "N")]
-    rate_bytes: Option<u64>,
-    /// How long to send
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
-    duration: Duration,
-    /// After how many records to stop
-    #[arg(long, value_name = "N")]
-    num_records: Option<u64>,
+    pub quiet: bool,
 }
 
 /// The options of `loadgen verify check`.
@@ -91,28 +60,20 @@ pub struct CheckArguments {
 
 impl WriteArguments {
     /// Resolves the brokers and checks the options against each other.
-    pub fn options(self) -> Result<WriteOptions, UsageError> {
-        if self.max_inflight == 0 || self.idempotence && self.max_inflight > IDEMPOTENT_INFLIGHT_MAX {
-            return Err(UsageError::Inflight(self.max_inflight));
+    pub fn options(&self) -> Result<LoadOptions, UsageError> {
+        if self.target.topics.is_some() {
+            return Err(UsageError::Unused { option: "--topics", with: "a journal, which is of one topic".to_owned() });
         }
-        let (name, partitions, replication_factor) = (self.topic.clone(), self.partitions, self.replication_factor);
-        let create = NewTopic { name, partitions, replication_factor, configs: self.topic_config };
-        Ok(WriteOptions {
-            bootstrap: Bootstrap::resolve(&self.bootstrap_server, ConnectionOptions::default())?,
-            topic: self.topic,
-            create: self.create.then_some(create),
-            journal: self.journal,
-            acks: self.acks,
-            idempotence: self.idempotence,
-            reconnect: self.reconnect,
-            writers: self.producers,
-            inflight_max: self.max_inflight,
-            batch_records: self.batch_records,
-            record_bytes: self.record_size,
-            rate_bytes: self.rate_bytes,
-            duration: Some(self.duration),
-            num_records: self.num_records,
-        })
+        let properties = self.target.properties()?;
+        let pace = self.pace.pace(&self.data);
+        let mut producers = self.producers.options(pace, &self.data, &properties)?;
+        if producers.acks == Acks::None {
+            return Err(UsageError::Unproven);
+        }
+        producers.retries = producers.idempotence;
+        let mut options = self.run.load(&self.target, &properties, Some(producers), None)?;
+        options.journal = Some(self.journal.clone());
+        Ok(options)
     }
 }
 

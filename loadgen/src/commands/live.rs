@@ -2,6 +2,7 @@
 //!
 //! It shows the last interval and nothing else, so that it never has to be explained; what it showed is in the series.
 
+use corelane::runtime::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::figures;
@@ -11,28 +12,33 @@ use crate::swarm::{Progress, Step};
 /// See the head of this file.
 pub(super) struct Live {
     bar: ProgressBar,
-    seconds: f64,
+    /// How long the run is to last, where that is known.
+    seconds: Option<f64>,
 }
 
 impl Live {
-    /// The line of a run of so many seconds, warm-up included.
-    pub(super) fn new(is_quiet: bool, seconds: f64) -> Live {
+    /// The line of a run that lasts so long, warm-up included.
+    pub(super) fn new(is_quiet: bool, scheduled: Option<Duration>) -> Live {
+        let seconds = scheduled.map(|scheduled| scheduled.as_secs_f64());
         let target = if is_quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-        let bar = ProgressBar::with_draw_target(Some(seconds.ceil() as u64), target);
-        let style = ProgressStyle::with_template("{spinner} {pos:>4}/{len} s  {msg}").expect("the template is valid");
-        bar.set_style(style);
+        let bar = ProgressBar::with_draw_target(seconds.map(|seconds| seconds.ceil() as u64), target);
+        let template =
+            if seconds.is_some() { "{spinner} {pos:>4}/{len} s  {msg}" } else { "{spinner} {pos:>4} s  {msg}" };
+        bar.set_style(ProgressStyle::with_template(template).expect("the template is valid"));
         Live { bar, seconds }
     }
 
     /// Shows an interval.
     pub(super) fn show(&self, interval: &Interval) {
-        self.bar.set_position(interval.at_s.min(self.seconds) as u64);
-        self.bar.set_message(line(interval));
+        let end = self.seconds.unwrap_or(f64::INFINITY);
+        self.bar.set_position(interval.at_s.min(end) as u64);
+        let waits = if interval.at_s > end + interval.seconds { "waits for what is under way  " } else { "" };
+        self.bar.set_message(format!("{waits}{}", line(interval)));
     }
 
     /// Shows how a swarm goes.
     pub(super) fn show_swarm(&self, progress: &Progress<'_>) {
-        self.bar.set_position(progress.seconds.min(self.seconds) as u64);
+        self.bar.set_position(progress.seconds.min(self.seconds.unwrap_or(f64::INFINITY)) as u64);
         self.bar.set_message(swarm_line(progress));
     }
 

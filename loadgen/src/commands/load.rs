@@ -72,19 +72,20 @@ fn measure(
     if let Some(interval) = output.interval {
         options.interval = interval;
     }
-    let baseline = match prepare(output, gate, options.broker_pid) {
+    let rate_target = options.rate_target(options.duration.as_secs_f64());
+    let prepared = prepare(output, gate, options.broker_pid).and_then(|baseline| {
+        if let (Some(path), Some(baseline)) = (&gate.baseline, &baseline) {
+            gate::fits(baseline, command, rate_target).map_err(|error| file_error(path, error))?;
+        }
+        Ok(baseline)
+    });
+    let baseline = match prepared {
         Ok(baseline) => baseline,
         Err(error) => return fail(&error, Exit::Usage),
     };
     let measured = match run(options, output.quiet) {
         Ok(measured) => measured,
-        Err(error) => {
-            let line = fail(&error, load_exit(&error));
-            if let LoadError::Worker(WorkerError::Client(error)) = &error {
-                advise(error);
-            }
-            return line;
-        }
+        Err(error) => return failed(&error),
     };
     let file = match result_file(command, target, output, &measured) {
         Ok(file) => file,
@@ -104,16 +105,14 @@ pub(super) fn conclude(
     if !output.quiet {
         print(&table::result(file));
     }
-    if let Err(error) = write_outputs(output, file, file, recorded(measured)) {
-        return fail(&error, Exit::Usage);
+    let line = result_line(file);
+    let written = write_outputs(output, file, file, recorded(measured));
+    match written.and_then(|()| judge(gate, baseline, file)) {
+        Ok(exit) if line.exit == Exit::Done => ResultLine { exit, ..line },
+        Ok(_) => line,
+        // What was measured was measured.
+        Err(error) => ResultLine { exit: fail(&error, Exit::Usage).exit, ..line },
     }
-    let mut line = result_line(file);
-    match judge(gate, baseline, file) {
-        Ok(exit) if line.exit == Exit::Done => line.exit = exit,
-        Ok(_) => {}
-        Err(error) => return fail(&error, Exit::Usage),
-    }
-    line
 }
 
 /// Finds out before a run what would be in vain after it: files that cannot be written, a baseline that cannot be read, a
@@ -139,18 +138,28 @@ pub(super) fn prepare(
 
 /// Runs a load and shows what it does.
 pub(super) fn run(options: LoadOptions, is_quiet: bool) -> Result<LoadResult, LoadError> {
-    let live = std::sync::Arc::new(Live::new(is_quiet, (options.warmup + options.duration).as_secs_f64()));
+    let scheduled = options.num_records.is_none().then_some(options.warmup + options.duration);
+    let live = std::sync::Arc::new(Live::new(is_quiet, scheduled));
     let watching = live.clone();
     let result = load::run(options, move |interval| watching.show(interval));
     live.end();
     result
 }
 
+/// Says why there is no result, and what helps.
+pub(super) fn failed(error: &LoadError) -> ResultLine {
+    let line = fail(error, load_exit(error));
+    if let LoadError::Worker(WorkerError::Client(error)) = error {
+        advise(error);
+    }
+    line
+}
+
 /// How a run without a result ends.
 pub(super) fn load_exit(error: &LoadError) -> Exit {
     match error {
         LoadError::Worker(WorkerError::Client(error)) => client_exit(error),
-        LoadError::Worker(WorkerError::Payload(_)) => Exit::Usage,
+        LoadError::Worker(WorkerError::Payload(_)) | LoadError::Journal(_) => Exit::Usage,
         _ => Exit::Invalid,
     }
 }
@@ -256,7 +265,9 @@ pub(super) fn result_line(file: &ResultFile) -> ResultLine {
         RunState::Saturated | RunState::Invalid => Exit::Invalid,
     };
     let rate = if file.command == "consume" { result.rate_out } else { result.rate_in };
-    let p99 = main_latency(file).map(|latency| Duration::from_micros(latency.p99_us));
+    // The tail of a run that did not keep its schedule is void.
+    let counts = result.state != RunState::Saturated;
+    let p99 = main_latency(file).filter(|_| counts).map(|latency| Duration::from_micros(latency.p99_us));
     ResultLine { state: result.state, rate, p99, exit }
 }
 

@@ -49,17 +49,15 @@ pub fn fail(error: &dyn Display, exit: Exit) -> ResultLine {
 /// A broker that answers with an error is there: what was asked of it is wrong.
 fn client_exit(error: &ClientError) -> Exit {
     match error {
+        _ if error.is_unknown_topic() => Exit::Usage,
         ClientError::Refused { .. } | ClientError::Missing { .. } | ClientError::NotSpoken(_) => Exit::Invalid,
         _ => Exit::Connect,
     }
 }
 
-/// UNKNOWN_TOPIC_OR_PARTITION.
-const NO_TOPIC: i16 = 3;
-
 /// Says what helps, where that is known.
 fn advise(error: &ClientError) {
-    if matches!(error, ClientError::Refused { code: NO_TOPIC, .. }) {
+    if error.is_unknown_topic() {
         eprintln!("loadgen: there is no such topic; --create makes it");
     }
 }

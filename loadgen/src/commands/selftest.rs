@@ -11,7 +11,6 @@ use comfy_table::Table;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use corelane::record::Codec;
 use corelane::runtime::Duration;
-use corelane::wire::produce::Acks;
 use serde::Serialize;
 
 use super::load::load_exit;
@@ -20,10 +19,9 @@ use super::{fail, print, write_json};
 use crate::cli::{Exit, ResultLine, SelftestArguments, SelftestPart};
 use crate::client::{Bootstrap, ConnectionOptions};
 use crate::figures;
-use crate::load::keys::KeyDistribution;
-use crate::load::options::{ConsumerOptions, LoadOptions, Overload, ProducerOptions, StartAt, TopicOptions};
+use crate::load::options::{ConsumerOptions, LoadOptions, ProducerOptions};
 use crate::load::payload::PayloadSource;
-use crate::load::schedule::{Arrival, Pace};
+use crate::load::schedule::Pace;
 use crate::load::{self, LoadResult};
 use crate::result::RunState;
 use crate::synthetic::{self, Faults, SyntheticOptions};
@@ -134,49 +132,21 @@ fn options(arguments: &SelftestArguments, scenario: Scenario) -> std::io::Result
         synthetic::serve_beside(synthetic, None)?
     };
     let producers = ProducerOptions {
-        count: 1,
-        connections: 1,
         pace: Some(Pace::steady(SCHEDULE)),
-        arrival: Arrival::Uniform,
-        overload: Overload::Queue,
-        inflight_max: 5,
-        acks: Acks::All,
-        linger: Duration::ZERO,
         batch_bytes: arguments.batch_size,
-        batch_records: u32::MAX,
-        request_bytes: 1 << 20,
-        idempotence: false,
         codec: scenario.codec,
-        delivery_timeout: Duration::from_secs(30),
         payload: PayloadSource::Entropy(ENTROPY),
         record_bytes: arguments.record_size..=arguments.record_size,
-        headers: 0,
-        key_distribution: KeyDistribution::None,
-        keys: 1,
+        ..ProducerOptions::default()
     };
-    let consumers = ConsumerOptions {
-        count: 1,
-        from: StartAt::Latest,
-        fetch_bytes_min: 1,
-        fetch_wait_max: Duration::from_millis(500),
-        fetch_bytes_max: 4 << 20,
-        partition_bytes_max: 1 << 20,
-        rest: Duration::ZERO,
-        backlog_bytes: 0,
-    };
+    let consumers = ConsumerOptions { fetch_bytes_max: 4 << 20, ..ConsumerOptions::default() };
     Ok(LoadOptions {
-        bootstrap: Bootstrap::at(address, connections),
-        topics: TopicOptions { names: vec!["selftest".to_owned()], create: None },
-        threads: 1,
         cores: arguments.cpu.into_iter().collect(),
         producers: Some(producers),
         consumers: scenario.consumes.then_some(consumers),
-        warmup: Duration::ZERO,
         // Never reached: the number of records ends the run.
         duration: Duration::from_secs(3600),
         num_records: Some(arguments.num_records),
-        interval: Duration::from_secs(1),
-        seed: 1,
-        broker_pid: None,
+        ..LoadOptions::new(Bootstrap::at(address, connections), "selftest")
     })
 }

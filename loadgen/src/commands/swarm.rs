@@ -84,8 +84,9 @@ fn check_baseline(
 
 fn run(options: SwarmOptions, is_quiet: bool) -> Result<SwarmResult, SwarmError> {
     let connecting = options.connect_rate.map_or(0.0, |rate| f64::from(options.connections) / rate);
+    let connecting = Duration::from_secs_f64(connecting);
     let under_requests = options.requests.map_or(Duration::ZERO, |_| options.load.warmup + options.load.duration);
-    let live = Arc::new(Live::new(is_quiet, connecting + (options.idle + under_requests).as_secs_f64()));
+    let live = Arc::new(Live::new(is_quiet, Some(connecting + options.idle + under_requests)));
     let watching = live.clone();
     let result = swarm::run(options, move |progress| watching.show_swarm(progress));
     live.end();

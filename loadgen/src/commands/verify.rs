@@ -2,71 +2,52 @@
 //!
 //! Each is a run of its own with a result line of its own, so that anything may happen in between.
 
-use std::sync::Arc;
-
-use corelane::runtime::{Class, Duration, real, spawn, terminated};
+use corelane::runtime::{Duration, real};
 
 use super::{client_exit, fail, print};
 use crate::cli::{Exit, ResultLine, Verify};
+use crate::journal::file::JournalTally;
+use crate::load::LoadOptions;
 use crate::result::RunState;
-use crate::verify::{self, CheckError, CheckOptions, Progress, WriteError, WriteOptions};
+use crate::verify::{self, CheckError, CheckOptions};
+
+/// The error code under which a journal counts what no broker was ever asked to take.
+const NEVER_SENT: i16 = 0;
 
 /// Runs one of the halves.
 pub fn verify(verify: Verify) -> ResultLine {
     let result = match verify {
-        Verify::Write(arguments) => arguments.options().map(write),
+        Verify::Write(arguments) => arguments.options().map(|options| write(options, arguments.quiet)),
         Verify::Check(arguments) => arguments.options().map(check),
     };
     result.unwrap_or_else(|error| fail(&error, Exit::Usage))
 }
 
-fn write(options: WriteOptions) -> ResultLine {
-    let run = async {
-        let progress = Arc::new(Progress::default());
-        let stopping = progress.clone();
-        drop(spawn(Class::Background, async move {
-            terminated().await;
-            stopping.stop();
-        }));
-        verify::write(options, progress).await
+fn write(options: LoadOptions, is_quiet: bool) -> ResultLine {
+    let measured = match super::load::run(options, is_quiet) {
+        Ok(measured) => measured,
+        Err(error) => return super::load::failed(&error),
     };
-    let summary = match real::run(&real::Options::default(), run) {
-        Err(error) => return fail(&error, Exit::Invalid),
-        Ok(Err(error)) => {
-            let exit = match &error {
-                WriteError::Client(error) => client_exit(error),
-                WriteError::Journal(_) => Exit::Usage,
-            };
-            return fail(&error, exit);
-        }
-        Ok(Ok(summary)) => summary,
-    };
-    let refused: u64 = summary.refused_records.values().sum();
+    let (outcome, tally) = (&measured.outcome, measured.journal.expect("the run had a journal"));
+    let mut refused = tally.refused_records;
+    let unsent = refused.remove(&NEVER_SENT).unwrap_or(0);
+    let JournalTally { acked_batches, acked_records, unknown_records, .. } = tally;
     print(&format_args!(
-        "acked={} unknown={} refused={refused} batches={} bytes={} seconds={:.3}",
-        summary.acked_records,
-        summary.unknown_records,
-        summary.acked_batches,
-        summary.acked_bytes,
-        summary.elapsed.as_secs_f64(),
+        "acked={acked_records} unknown={unknown_records} refused={} unsent={unsent} batches={acked_batches} seconds={:.3}",
+        refused.values().sum::<u64>(),
+        outcome.seconds,
     ));
-    for (code, records) in &summary.refused_records {
+    for (code, records) in &refused {
         print(&format_args!("refused with error {code}: {records}"));
     }
-    if let Some(error) = &summary.disconnected {
-        print(&format_args!("disconnected: {error}"));
-    }
-    let exit = match &summary.disconnected {
-        _ if refused > 0 => Exit::Invalid,
-        Some(_) if summary.unknown_records > 0 => Exit::Connect,
-        _ => Exit::Done,
+    let exit = match unknown_records + unsent {
+        _ if !refused.is_empty() => Exit::Invalid,
+        0 => Exit::Done,
+        _ => Exit::Connect,
     };
-    ResultLine {
-        state: state(exit),
-        rate: rate(summary.acked_records, summary.elapsed),
-        p99: summary.response_p99,
-        exit,
-    }
+    let latency = outcome.latency.get("response").or_else(|| outcome.latency.get("service"));
+    let p99 = latency.map(|latency| Duration::from_micros(latency.p99_us));
+    ResultLine { state: state(exit), rate: outcome.rate_in, p99, exit }
 }
 
 fn check(options: CheckOptions) -> ResultLine {

@@ -141,6 +141,20 @@ fn swapped_records_are_found() {
 }
 
 #[test]
+fn an_unanswered_batch_may_come_late_unless_its_writer_is_idempotent() {
+    let mut case = Case::good();
+    case.outcomes.fill(Outcome::Unknown);
+    case.log.rotate_left(BATCH as usize);
+    case.renumber();
+    assert_eq!(case.found(), []);
+    case.outcomes[0] = Outcome::Acked(Some(at(BATCH * (BATCHES - 1))));
+    assert_eq!(case.found(), [(Anomaly::Reordered, 4)]);
+    case.outcomes[0] = Outcome::Unknown;
+    case.header.idempotent = true;
+    assert_eq!(case.found(), [(Anomaly::Reordered, 4)]);
+}
+
+#[test]
 fn a_wrong_offset_is_found() {
     let mut case = Case::good();
     case.outcomes[3] = Outcome::Acked(Some(at(13)));

@@ -30,7 +30,13 @@ pub(super) struct Collector {
     threads: usize,
     step: Duration,
     warmup: Duration,
-    producing: bool,
+    /// Seconds from the start to the end of the measured window.
+    scheduled_s: f64,
+    /// CPU time of all threads in the measured window, and how long that was so far.
+    own_cpu_ns: u64,
+    own_span_ns: u64,
+    /// How many times each record is handed out in a run that has both producers and consumers.
+    sets: Option<u64>,
     broker_pid: Option<u32>,
     hiccups: Option<HiccupMeter>,
     /// Samples of intervals that are not complete, by their number.
@@ -55,7 +61,10 @@ impl Collector {
             threads: usize::from(options.threads),
             step: options.interval,
             warmup: options.warmup,
-            producing: options.producers.is_some() && options.consumers.is_some(),
+            scheduled_s: (options.warmup + options.duration).as_secs_f64(),
+            own_cpu_ns: 0,
+            own_span_ns: 0,
+            sets: options.producers.as_ref().and(options.consumers.as_ref()).map(|consumers| u64::from(consumers.sets)),
             broker_pid: options.broker_pid,
             // Without the thread there is no hiccup curve; the run is none the worse.
             hiccups: HiccupMeter::start().ok(),
@@ -107,6 +116,10 @@ impl Collector {
             self.total.add_measured(&sample);
         } else {
             self.total.add(&sample);
+            if (number as f64 * step) < self.scheduled_s {
+                self.own_cpu_ns += sample.cpu_ns;
+                self.own_span_ns += sample.span_ns;
+            }
             self.least.push((sample.lag_ns_min, sample.backlog_min));
             if let Some(hiccups) = &hiccups {
                 self.hiccup_total.add(hiccups).expect("it takes whatever a meter records");
@@ -124,7 +137,7 @@ impl Collector {
             bytes_in: sample.acked.bytes as f64 / seconds,
             bytes_out: sample.consumed.bytes as f64 / seconds,
             latency: latency.map(|(kind, latencies)| (kind.name().to_owned(), percentiles(latencies))).collect(),
-            backlog: if self.producing { self.acked.saturating_sub(self.consumed) } else { 0 },
+            backlog: self.sets.map_or(0, |sets| (self.acked * sets).saturating_sub(self.consumed)),
             errors: sample.errors,
             own_cpu: sample.cpu_ns as f64 / 1e9 / seconds,
             broker_cpu: broker.map(|cost| cost.cpu.as_secs_f64() / seconds),
@@ -154,6 +167,11 @@ impl Collector {
     pub(super) fn broker_cost(&self) -> Option<(ProcessCost, u64)> {
         let (from, to) = (self.broker_at_measure.as_ref()?, self.broker_last.as_ref()?);
         Some((to.since(from).ok()?, to.rss_bytes))
+    }
+
+    /// CPU seconds per second of all threads together in the measured window, without what came after it.
+    pub(super) fn own_cpu(&self) -> f64 {
+        self.own_cpu_ns as f64 / self.own_span_ns.max(1) as f64
     }
 
     /// The highest share of its time that a thread used, over whole intervals of the measured window.

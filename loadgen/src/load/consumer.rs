@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 use bytes::BytesMut;
 use corelane::record::{BatchScanner, DecompressLimits, Decompressors, RecordBatch, RecordReader};
 use corelane::runtime::sync::Notify;
-use corelane::runtime::{Class, Duration, Instant, Slice, sleep, sleep_until, spawn};
+use corelane::runtime::{Class, Duration, Instant, Slice, sleep, sleep_until, spawn, yield_now};
 use corelane::types::{Offset, Piece};
 use corelane::wire::client::fetch::{FETCH_MAX, FetchAnswer, FetchAsk, FetchFrom, FetchRequestEncoder, FetchTurn};
 use corelane::wire::fetch::FetchSessionId;
@@ -32,6 +32,8 @@ use crate::stamp::Stamp;
 
 /// How long a consumer waits for acknowledged records, after the producers have ended and the last record came.
 pub(super) const DRAIN: Duration = Duration::from_secs(10);
+/// How long records are taken apart before others of the thread have their turn: producers that are due above all.
+const TURN: Duration = Duration::from_micros(200);
 /// Before the next attempt after an error.
 const RETRY: Duration = Duration::from_millis(50);
 /// Bytes of a batch at most: what a broker's length field may claim.
@@ -41,6 +43,8 @@ const OFFSET_OUT_OF_RANGE: i16 = 1;
 
 /// What a consumer leaves behind.
 pub(super) struct ConsumerEnd {
+    /// Its set.
+    pub(super) set: u32,
     /// By partition in the plan: what it was handed of each producer's records.
     pub(super) seen: Vec<(usize, Vec<Seen>)>,
     /// Records with bytes that are not those written, and batches with a wrong checksum.
@@ -55,6 +59,7 @@ pub(super) struct ConsumerEnd {
 pub(super) struct Consumer {
     worker: Rc<Worker>,
     options: ConsumerOptions,
+    set: u32,
     state: Rc<ReadState>,
     /// The connections that were made before the start.
     first: Vec<Connection>,
@@ -95,10 +100,11 @@ struct Position {
 }
 
 impl Consumer {
-    /// Consumer `number` of the run: every `count`-th partition is its own.
+    /// Consumer `number` of the run, set by set: every `count`-th partition is its own.
     pub(super) fn new(worker: Rc<Worker>, options: &ConsumerOptions, number: u32) -> Consumer {
+        let (set, place) = (number / options.count, number % options.count);
         let producers = worker.options.producers.as_ref().map_or(0, |producers| producers.count as usize);
-        let own = worker.plan.partitions.iter().enumerate().skip(number as usize).step_by(options.count as usize);
+        let own = worker.plan.partitions.iter().enumerate().skip(place as usize).step_by(options.count as usize);
         let position = |(number, partition): (usize, &super::plan::PlannedPartition)| Position {
             number,
             next: partition.start,
@@ -115,7 +121,7 @@ impl Consumer {
         };
         let looked = Rc::new(Notify::new());
         worker.topology.subscribe(looked.clone());
-        Consumer { worker, options: options.clone(), state: Rc::new(state), first: Vec::new(), looked }
+        Consumer { worker, options: options.clone(), set, state: Rc::new(state), first: Vec::new(), looked }
     }
 
     fn leaders(&self) -> Vec<SocketAddr> {
@@ -170,7 +176,7 @@ impl Consumer {
         }
         let Counts { corrupt, misplaced, foreign } = self.state.counts.get();
         let seen = self.state.partitions.take().into_iter().map(|position| (position.number, position.seen)).collect();
-        ConsumerEnd { seen, corrupt, misplaced, foreign }
+        ConsumerEnd { set: self.set, seen, corrupt, misplaced, foreign }
     }
 
     async fn wait_for_backlog(&self) {
@@ -210,7 +216,7 @@ fn is_done(worker: &Worker, state: &ReadState) -> bool {
         let acked_end = |position: &Position| shared.acked_end[position.number].load(Ordering::Relaxed);
         state.partitions.borrow().iter().all(|position| position.next.value().unsigned_abs() >= acked_end(position))
     } else {
-        shared.consumed.load(Ordering::Relaxed) >= shared.acked.load(Ordering::Relaxed)
+        shared.consumed.load(Ordering::Relaxed) >= shared.progress.acked_records() * worker.consumer_sets()
     };
     let patience = DRAIN.as_nanos() as u64;
     let since = state.came_ns.get().max(shared.producers_done_at.load(Ordering::Relaxed));
@@ -273,7 +279,7 @@ impl Reader {
             if is_good && !rests && !is_done(&self.worker, &self.state) {
                 under_way = self.send(&mut buffer).await;
             }
-            let records = self.take_records(&answer);
+            let records = self.take_records(&answer).await;
             if records > 0 {
                 self.state.came_ns.set(now_ns);
                 if self.worker.recorder.counts(sent_ns) {
@@ -379,9 +385,8 @@ impl Reader {
         let mut partitions = self.state.partitions.borrow_mut();
         for topic in answer.topics {
             for fetched in topic.partitions {
-                let Some(position) = position_of(&self.worker, &mut partitions, topic.name, fetched.index) else {
-                    continue;
-                };
+                let Some(at) = place_of(&self.worker, &partitions, topic.name, fetched.index) else { continue };
+                let position = &mut partitions[at];
                 match fetched.error_code {
                     0 => {
                         let mut scanner = BatchScanner::new(fetched.records, 0, BATCH_BYTES_MAX);
@@ -416,14 +421,13 @@ impl Reader {
     }
 
     /// Takes the records of an answer apart; how many there were.
-    fn take_records(&self, answer: &FetchAnswer<'_>) -> u64 {
-        let mut taken = Flow::default();
-        let mut partitions = self.state.partitions.borrow_mut();
-        let mut decompressors = self.state.decompressors.borrow_mut();
-        let mut counts = self.state.counts.get();
+    async fn take_records(&self, answer: &FetchAnswer<'_>) -> u64 {
+        let mut taken = 0;
+        let mut began = Instant::now();
         for topic in answer.topics {
             for fetched in topic.partitions {
-                let Some(position) = position_of(&self.worker, &mut partitions, topic.name, fetched.index) else {
+                let Some(at) = place_of(&self.worker, &self.state.partitions.borrow(), topic.name, fetched.index)
+                else {
                     continue;
                 };
                 let mut rest = fetched.records;
@@ -431,34 +435,35 @@ impl Reader {
                     let mut scanner = BatchScanner::new(rest, 0, BATCH_BYTES_MAX);
                     match scanner.next() {
                         Some(Ok(batch)) => {
-                            let flow = self.take_batch(&batch, position, &mut decompressors, &mut counts);
-                            taken.add(flow);
+                            taken += self.take_batch(&batch, at);
                             rest = &rest[batch.bytes().len()..];
                         }
                         // The last batch may be cut; a bad one is one fault, and the next begins where it ends.
                         _ => match BatchScanner::new(rest, 0, BATCH_BYTES_MAX).next_unchecked() {
                             Some(Ok(batch)) => {
-                                counts.corrupt += 1;
+                                let counts = self.state.counts.get();
+                                self.state.counts.set(Counts { corrupt: counts.corrupt + 1, ..counts });
                                 rest = &rest[batch.bytes().len()..];
                             }
                             _ => break,
                         },
                     }
+                    let now = Instant::now();
+                    if now.since(began) > TURN {
+                        yield_now().await;
+                        began = Instant::now();
+                    }
                 }
             }
         }
-        self.state.counts.set(counts);
-        self.worker.shared.consumed.fetch_add(taken.records, Ordering::Relaxed);
-        taken.records
+        taken
     }
 
-    fn take_batch(
-        &self,
-        batch: &RecordBatch<'_>,
-        position: &mut Position,
-        decompressors: &mut Decompressors,
-        counts: &mut Counts,
-    ) -> Flow {
+    /// Takes a batch of the partition at this place apart; how many records that were not handed out before.
+    fn take_batch(&self, batch: &RecordBatch<'_>, at: usize) -> u64 {
+        let position = &mut self.state.partitions.borrow_mut()[at];
+        let decompressors = &mut *self.state.decompressors.borrow_mut();
+        let mut counts = self.state.counts.get();
         let (recorder, run) = (&self.worker.recorder, self.worker.plan.run);
         let is_paced = self.worker.options.producers.as_ref().is_some_and(|producers| producers.pace.is_some());
         let is_alone = self.worker.options.producers.is_none();
@@ -513,18 +518,14 @@ impl Reader {
             sample.measured_out.add(measured);
         });
         position.handed = position.handed.max(batch.next_offset());
-        flow
+        self.state.counts.set(counts);
+        self.worker.shared.consumed.fetch_add(flow.records, Ordering::Relaxed);
+        flow.records
     }
 }
 
-/// Where a consumer stands in a partition that an answer names; `None` if it is not its own.
-fn position_of<'p>(
-    worker: &Worker,
-    partitions: &'p mut [Position],
-    topic: &str,
-    index: i32,
-) -> Option<&'p mut Position> {
+/// The place of a partition that an answer names among a consumer's own; `None` if it is not one of them.
+fn place_of(worker: &Worker, partitions: &[Position], topic: &str, index: i32) -> Option<usize> {
     let number = worker.plan.number_of(topic, index)?;
-    let at = partitions.binary_search_by_key(&number, |position| position.number).ok()?;
-    Some(&mut partitions[at])
+    partitions.binary_search_by_key(&number, |position| position.number).ok()
 }

@@ -22,8 +22,10 @@ pub const HEADERS_MAX: usize = 8;
 pub(super) enum Pause {
     /// The next one is due then, in nanoseconds.
     Until(u64),
-    /// So many were made that they should be sent first.
+    /// So many were made that others should have their turn.
     Enough,
+    /// So many wait to be sent that some should be first.
+    Full,
     /// There will be none.
     End,
 }

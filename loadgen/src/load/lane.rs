@@ -9,7 +9,7 @@
 //! come back; then what came back goes first, in order. So an idempotent producer's sequences arrive without gaps, and without
 //! idempotence the order of what was sent once is kept.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use corelane::record::{BatchBuilder, Codec, Header, Producer};
 use corelane::runtime::{Buffer, Slice};
@@ -17,7 +17,8 @@ use corelane::types::{PartitionId, ProducerEpoch, ProducerId, Sequence, Timestam
 
 use super::measure::Flow;
 use super::track::Sent;
-use crate::journal::Outcome;
+use crate::journal::file::JournalWriter;
+use crate::journal::{Entry, Outcome};
 use crate::stamp::{RunId, Stamp, WriterId};
 
 /// Sequence numbers of the protocol wrap here (KIP-98).
@@ -104,6 +105,25 @@ pub(super) struct Lane {
     /// Emptied lists of due times.
     spare: Vec<Vec<u64>>,
     sent: Sent,
+    journal: Option<Telling>,
+}
+
+/// What a journal is told, in the order of the sequences: batches that ended before an older one wait for that.
+struct Telling {
+    journal: JournalWriter,
+    /// The sequence that is told of next.
+    next: u64,
+    early: BTreeMap<u64, (u32, Outcome)>,
+}
+
+impl Telling {
+    fn tell(&mut self, writer: WriterId, partition: PartitionId, ended: (u64, u32, Outcome)) {
+        self.early.insert(ended.0, (ended.1, ended.2));
+        while let Some((count, outcome)) = self.early.remove(&self.next) {
+            self.journal.push(&Entry { writer, partition, sequence: self.next, count, outcome });
+            self.next += u64::from(count);
+        }
+    }
 }
 
 impl Lane {
@@ -112,6 +132,7 @@ impl Lane {
         producer: Option<(ProducerId, ProducerEpoch)>,
         codec: Codec,
         limits: BatchLimits,
+        journal: Option<JournalWriter>,
     ) -> Lane {
         Lane {
             run,
@@ -129,6 +150,7 @@ impl Lane {
             is_rewinding: false,
             spare: Vec::new(),
             sent: Sent::default(),
+            journal: journal.map(|journal| Telling { journal, next: 0, early: BTreeMap::new() }),
         }
     }
 
@@ -266,7 +288,11 @@ impl Lane {
     }
 
     fn note(&mut self, mut batch: Batch, outcome: Outcome) {
-        self.sent.settle(batch.sequence, batch.count(), outcome);
+        let ended = (batch.sequence, batch.count(), outcome);
+        self.sent.settle(ended.0, ended.1, ended.2);
+        if let Some(telling) = &mut self.journal {
+            telling.tell(self.writer, self.partition, ended);
+        }
         batch.due.clear();
         self.spare.push(batch.due);
     }
@@ -286,7 +312,7 @@ mod tests {
 
     fn lane(records: u32) -> Lane {
         let partition = PartitionId::new(3).expect("not negative");
-        Lane::new((RUN, WriterId(2), partition), None, Codec::None, BatchLimits { bytes: 10_000, records })
+        Lane::new((RUN, WriterId(2), partition), None, Codec::None, BatchLimits { bytes: 10_000, records }, None)
     }
 
     fn append(lane: &mut Lane, due_ns: u64) -> Appended {

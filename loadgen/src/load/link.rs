@@ -1,8 +1,8 @@
 //! A producer's connection to one broker: what waits to go through it and what is in flight on it.
 //!
 //! Answers come in the order of the requests, so requests in flight are a queue, and one task awaits its front. A connection
-//! that breaks answers all of them with an error and is made again by [`Link::reconnect`]; the link itself stays. It knows
-//! lanes by their number only, and decides nothing about them.
+//! that breaks answers all of them with an error and is made again by [`Link::reconnect`]; the link itself stays. It decides
+//! nothing about what it carries.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -50,7 +50,7 @@ pub(super) struct InFlight {
     api: Api,
     /// When it was sent.
     pub(super) sent_ns: u64,
-    /// Its batches, by the number of their lanes, in that order.
+    /// Its batches, by the number of their partitions in the plan, in that order.
     pub(super) batches: Vec<(usize, Batch)>,
 }
 
@@ -123,7 +123,7 @@ impl Link {
         result
     }
 
-    /// Sends a request of batches whose lanes are in order; on an error they come back and never left.
+    /// Sends a request of batches whose partitions are in order; on an error they come back and never left.
     pub(super) fn send(
         &self,
         plan: &Plan,
@@ -140,8 +140,8 @@ impl Link {
             let mut request = ProduceRequestEncoder::new((api, correlation), client_id, waits, count, buffer);
             for of_topic in topics() {
                 request.topic(&plan.topics[topic_of(plan, of_topic[0].0)], of_topic.len());
-                for (lane, batch) in of_topic {
-                    request.partition(plan.partitions[*lane].index, batch.bytes.clone());
+                for (partition, batch) in of_topic {
+                    request.partition(plan.partitions[*partition].index, batch.bytes.clone());
                 }
             }
             Ok(request.finish())
@@ -210,6 +210,6 @@ impl Link {
     }
 }
 
-fn topic_of(plan: &Plan, lane: usize) -> usize {
-    plan.partitions[lane].topic
+fn topic_of(plan: &Plan, partition: usize) -> usize {
+    plan.partitions[partition].topic
 }

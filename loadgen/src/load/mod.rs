@@ -34,6 +34,7 @@ pub mod options;
 pub mod payload;
 pub mod plan;
 mod producer;
+mod progress;
 pub mod schedule;
 mod topology;
 pub mod track;
@@ -41,15 +42,18 @@ mod worker;
 
 pub use generate::HEADERS_MAX;
 pub use options::LoadOptions;
+pub use progress::Progress;
 pub use worker::WorkerError;
 
 use self::collect::{Collected, Collector};
 use self::judge::{Evidence, judge};
 use self::measure::{Latencies, LatencyKind};
 use self::plan::Plan;
-use self::track::{Seen, Sent};
+use self::track::Seen;
 use self::worker::{Shared, WorkerEnd, work};
 use crate::client::ClientError;
+use crate::journal::JournalHeader;
+use crate::journal::file::{self, JournalEnd, JournalError, JournalTally, JournalWriter};
 use crate::result::{BrokerCost, Interval, Latency, Outcome, OwnCost, Verification};
 
 /// Between two looks for samples.
@@ -64,6 +68,9 @@ pub enum LoadError {
     /// A broker cannot be asked, or a thread of load cannot reach one.
     #[error(transparent)]
     Worker(#[from] WorkerError),
+    /// What became of the batches cannot be kept.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
 }
 
 impl From<ClientError> for LoadError {
@@ -83,6 +90,8 @@ pub struct LoadResult {
     pub outcome: Outcome,
     /// The same over time, histograms included.
     pub series: Vec<Collected>,
+    /// What the journal holds, if there is one.
+    pub journal: Option<JournalTally>,
     /// Seconds of the schedule, warm-up included.
     scheduled_s: f64,
 }
@@ -97,12 +106,22 @@ impl LoadResult {
 
 /// Runs a load to its end. `watch` is told of every interval as it is completed, on a thread of its own; SIGINT and SIGTERM
 /// end the run in order. Blocks.
-pub fn run(options: LoadOptions, mut watch: impl FnMut(&Interval) + Send + 'static) -> Result<LoadResult, LoadError> {
+pub fn run(options: LoadOptions, watch: impl FnMut(&Interval) + Send + 'static) -> Result<LoadResult, LoadError> {
+    run_beside(options, Arc::default(), watch)
+}
+
+/// The same, for those who do something meanwhile that depends on its progress.
+pub fn run_beside(
+    options: LoadOptions,
+    progress: Arc<Progress>,
+    mut watch: impl FnMut(&Interval) + Send + 'static,
+) -> Result<LoadResult, LoadError> {
     let options = Arc::new(options);
     let planning = options.clone();
     let plan = real::run(&real::Options::default(), async move { Plan::make(&planning).await })??;
     let plan = Arc::new(plan);
-    let shared = Arc::new(Shared::new(plan.partitions.len()));
+    let (journal, journal_end) = begin_journal(&options, &plan)?.unzip();
+    let shared = Arc::new(Shared::new(plan.partitions.len(), progress));
     let has_ended = Arc::new(AtomicBool::new(false));
 
     let collecting = {
@@ -131,22 +150,38 @@ pub fn run(options: LoadOptions, mut watch: impl FnMut(&Interval) + Send + 'stat
         let (options, plan, shared) = (options.clone(), plan.clone(), shared.clone());
         real::run_shards(options.threads, placed, move |shard| {
             let (options, plan, shared) = (options.clone(), plan.clone(), shared.clone());
+            let journal = journal.clone();
             async move {
                 if shard == ShardId(0) {
                     stop_when_asked(shared.clone());
                 }
-                work(shard, options, plan, shared).await
+                work(shard, options, plan, shared, journal).await
             }
         })
     };
     has_ended.store(true, Ordering::Release);
     let (collector, series) = collecting.join().expect("the collector does not panic");
+    let journal = journal_end.map(JournalEnd::finish).transpose()?;
     let ends = working?.into_iter().collect::<Result<Vec<WorkerEnd>, WorkerError>>()?;
     let verify = verification(&options, ends);
     let outcome = outcome(&options, &shared, &collector, verify);
     let plan = Arc::try_unwrap(plan).unwrap_or_else(|plan| (*plan).clone());
     let scheduled_s = (options.warmup + options.duration).as_secs_f64();
-    Ok(LoadResult { plan, started_ms: shared.started_ms(), outcome, series, scheduled_s })
+    Ok(LoadResult { plan, started_ms: shared.started_ms(), outcome, series, journal, scheduled_s })
+}
+
+/// Creates the journal of a run that is to have one.
+fn begin_journal(options: &LoadOptions, plan: &Plan) -> Result<Option<(JournalWriter, JournalEnd)>, JournalError> {
+    let (Some(path), Some(producers)) = (&options.journal, &options.producers) else { return Ok(None) };
+    assert_eq!(plan.topics.len(), 1, "a journal is of one topic");
+    let header = JournalHeader {
+        run: plan.run,
+        topic: plan.topics[0].to_string(),
+        partitions: plan.partitions.len() as u32,
+        writers: producers.count,
+        idempotent: producers.idempotence,
+    };
+    file::create(path, &header).map(Some)
 }
 
 fn stop_when_asked(shared: Arc<Shared>) {
@@ -160,22 +195,23 @@ fn stop_when_asked(shared: Arc<Shared>) {
 /// Holds what was handed out against what was sent; `None` unless both were done here.
 fn verification(options: &LoadOptions, ends: Vec<WorkerEnd>) -> Option<Verification> {
     options.producers.as_ref()?;
-    options.consumers.as_ref()?;
+    let sets = options.consumers.as_ref()?.sets;
     let mut result = Verification::default();
-    let mut seen: BTreeMap<usize, Vec<Seen>> = BTreeMap::new();
-    let mut producers: Vec<(u32, Vec<Sent>)> = Vec::new();
+    // By set and partition.
+    let mut seen: BTreeMap<(u32, usize), Vec<Seen>> = BTreeMap::new();
+    let mut producers = Vec::new();
     for end in ends {
-        producers.extend(end.producers.into_iter().map(|producer| (producer.number, producer.sent)));
+        producers.extend(end.producers);
         for consumer in end.consumers {
             result.corrupt += consumer.corrupt;
             result.misplaced += consumer.misplaced;
             result.foreign += consumer.foreign;
-            seen.extend(consumer.seen);
+            seen.extend(consumer.seen.into_iter().map(|(partition, seen)| ((consumer.set, partition), seen)));
         }
     }
-    for (number, sent) in producers {
-        for (partition, sent) in sent.iter().enumerate() {
-            let of_partition = seen.get(&partition).and_then(|seen| seen.get(number as usize));
+    for (set, producer) in (0..sets).flat_map(|set| producers.iter().map(move |producer| (set, producer))) {
+        for (partition, sent) in (producer.first..).zip(&producer.sent) {
+            let of_partition = seen.get(&(set, partition)).and_then(|seen| seen.get(producer.number as usize));
             track::merge(&mut result, &track::verify(sent, of_partition.unwrap_or(&Seen::default())));
         }
     }
@@ -185,11 +221,7 @@ fn verification(options: &LoadOptions, ends: Vec<WorkerEnd>) -> Option<Verificat
 fn outcome(options: &LoadOptions, shared: &Shared, collector: &Collector, verify: Option<Verification>) -> Outcome {
     let total = &collector.total;
     let seconds = measured_seconds(options, shared);
-    let pace = options.producers.as_ref().and_then(|producers| producers.pace);
-    let rate_target = pace.map(|pace| {
-        let warmup = options.warmup.as_secs_f64();
-        (pace.due_by(warmup + seconds) - pace.due_by(warmup)) / seconds
-    });
+    let rate_target = options.rate_target(seconds);
     let rate_in = total.measured_in.records as f64 / seconds;
     let stopped_because = shared.stopped_because.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let (state, reasons) = judge(&Evidence {
@@ -225,7 +257,7 @@ fn outcome(options: &LoadOptions, shared: &Shared, collector: &Collector, verify
             ctx: cost.switches,
             written: cost.written_bytes,
         }),
-        own: OwnCost { cpu: total.cpu_ns as f64 / 1e9 / seconds, threads: usize::from(options.threads) },
+        own: OwnCost { cpu: collector.own_cpu(), threads: usize::from(options.threads) },
         verify,
     }
 }

@@ -24,6 +24,15 @@ const HEADER_VALUE_BYTES: usize = 16;
 pub enum PayloadSource {
     /// Random bytes for this share of each value, from 0 to 1, the rest the same byte.
     Entropy(f64),
+    /// So many different values, each as likely as any other: random bytes for this share of each, the rest the same byte.
+    Repeated {
+        /// How many there are.
+        values: u32,
+        /// The share, from 0 to 1.
+        entropy: f64,
+    },
+    /// The bytes of this file, the same in every record.
+    Constant(PathBuf),
     /// The lines of this file, in their order, round and round.
     File(PathBuf),
 }
@@ -39,8 +48,10 @@ pub struct Payload {
 enum Pool {
     /// `bytes` are long enough that a value of the largest size can begin anywhere in the first [`POOL_BYTES`].
     Cut { bytes: Arc<[u8]>, sizes: RangeInclusive<usize>, next: usize },
-    /// Whole values, each with room for a stamp in front.
+    /// Whole values with room for a stamp, one after the other.
     Lines { values: Arc<[Box<[u8]>]>, next: usize },
+    /// Whole values with room for a stamp, by chance.
+    Any { values: Arc<[Box<[u8]>]> },
 }
 
 /// Which value was drawn.
@@ -64,10 +75,14 @@ pub enum PayloadError {
     /// It has no line.
     #[error("{0}: there is no line in it")]
     Empty(PathBuf),
+    /// It has no room for a stamp.
+    #[error("{0}: it is shorter than the {STAMP_BYTES} bytes of a stamp")]
+    Short(PathBuf),
 }
 
 impl Payload {
-    /// Values of `sizes` bytes (of a file: the line behind a stamp, whatever `sizes` says), and `headers` headers a record.
+    /// Values of `sizes` bytes, and `headers` headers a record. Of a file, values are as long as what it holds: whole, with the
+    /// stamp in its first bytes, or a line behind a stamp.
     pub fn new(
         source: &PayloadSource,
         sizes: RangeInclusive<usize>,
@@ -80,6 +95,11 @@ impl Payload {
                 let bytes = mixed(POOL_BYTES + sizes.end(), *entropy, &mut random).into();
                 Pool::Cut { bytes, sizes, next: 0 }
             }
+            PayloadSource::Repeated { values, entropy } => {
+                let value = |_| mixed(*sizes.end(), *entropy, &mut random);
+                Pool::Any { values: (0..*values).map(value).collect() }
+            }
+            PayloadSource::Constant(path) => Pool::Any { values: Arc::new([whole(path)?]) },
             PayloadSource::File(path) => Pool::Lines { values: lines(path)?.into(), next: 0 },
         };
         let headers = (0..headers).map(|_| mixed(HEADER_VALUE_BYTES, 1.0, &mut random)).collect();
@@ -93,6 +113,7 @@ impl Payload {
         match &mut other.pool {
             Pool::Cut { next, .. } => *next = place as usize * 65_537 % POOL_BYTES,
             Pool::Lines { values, next } => *next = place as usize % values.len(),
+            Pool::Any { .. } => {}
         }
         other
     }
@@ -113,6 +134,10 @@ impl Payload {
                 *next = if line + 1 == values.len() { 0 } else { line + 1 };
                 Drawn { from: line, to: line }
             }
+            Pool::Any { values } => {
+                let value = random.below(values.len() as u64) as usize;
+                Drawn { from: value, to: value }
+            }
         }
     }
 
@@ -121,7 +146,7 @@ impl Payload {
     pub fn at(&self, drawn: Drawn) -> &[u8] {
         match &self.pool {
             Pool::Cut { bytes, .. } => &bytes[drawn.from..drawn.to],
-            Pool::Lines { values, .. } => &values[drawn.from],
+            Pool::Lines { values, .. } | Pool::Any { values } => &values[drawn.from],
         }
     }
 
@@ -143,6 +168,11 @@ fn mixed(length: usize, entropy: f64, random: &mut Random) -> Box<[u8]> {
         }
     }
     bytes
+}
+
+fn whole(path: &Path) -> Result<Box<[u8]>, PayloadError> {
+    let bytes = std::fs::read(path).map_err(|source| PayloadError::Read { path: path.to_owned(), source })?;
+    if bytes.len() < STAMP_BYTES { Err(PayloadError::Short(path.to_owned())) } else { Ok(bytes.into()) }
 }
 
 fn lines(path: &Path) -> Result<Vec<Box<[u8]>>, PayloadError> {

@@ -4,6 +4,7 @@
 //! from 0; that number is the one in stamps.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
 
 use corelane::runtime::{Duration, random_u64, sleep};
@@ -57,7 +58,9 @@ impl Plan {
         create_topics(&connection, &options.topics).await?;
         let mut partitions = Vec::new();
         for (topic, name) in options.topics.names.iter().enumerate() {
-            let leaders = patiently(async || options.bootstrap.leaders(&connection, name).await).await?;
+            // A topic that nobody has just made does not come by waiting.
+            let comes = |error: &ClientError| options.topics.create.is_some() || !error.is_unknown_topic();
+            let leaders = patiently(comes, async || options.bootstrap.leaders(&connection, name).await).await?;
             for (index, leader) in (0..).zip(leaders) {
                 let (start, end) = (Offset::ZERO, Offset::ZERO);
                 partitions.push(PlannedPartition { topic, index, leader, start, end });
@@ -82,9 +85,14 @@ impl Plan {
     /// The number of a partition in the plan.
     pub fn number_of(&self, topic: &str, index: i32) -> Option<usize> {
         let of_topic = self.topics.iter().position(|name| **name == *topic)?;
-        let first = self.partitions.partition_point(|partition| partition.topic < of_topic);
-        let number = first.checked_add(usize::try_from(index).ok()?)?;
-        self.partitions.get(number).filter(|partition| partition.topic == of_topic).map(|_| number)
+        let own = self.partitions_of(of_topic);
+        own.start.checked_add(usize::try_from(index).ok()?).filter(|number| own.contains(number))
+    }
+
+    /// The partitions of a topic.
+    pub fn partitions_of(&self, topic: usize) -> Range<usize> {
+        let first = |topic| self.partitions.partition_point(|partition| partition.topic < topic);
+        first(topic)..first(topic + 1)
     }
 
     /// The target as results name it.
@@ -112,12 +120,15 @@ async fn create_topics(connection: &Connection, topics: &TopicOptions) -> Result
     Ok(())
 }
 
-/// Asks again while the answer is one that passes: topics that were made a moment ago have no leaders yet, or leaders that do
-/// not know it yet.
-async fn patiently<T>(mut ask: impl AsyncFnMut() -> Result<T, ClientError>) -> Result<T, ClientError> {
+/// Asks again while the answer is one that passes, unless `comes` knows better: topics that were made a moment ago have no
+/// leaders yet, or leaders that do not know it yet.
+async fn patiently<T>(
+    comes: impl Fn(&ClientError) -> bool,
+    mut ask: impl AsyncFnMut() -> Result<T, ClientError>,
+) -> Result<T, ClientError> {
     for _ in 1..ATTEMPTS {
         match ask().await {
-            Err(error) if error.passes() => sleep(PAUSE).await,
+            Err(error) if error.passes() && comes(&error) => sleep(PAUSE).await,
             result => return result,
         }
     }
@@ -144,7 +155,7 @@ async fn find_ends(
         let topic = &options.topics.names[partition.topic];
         let id = PartitionId::new(partition.index).expect("not negative");
         let connection = &connection;
-        let ask = |end| patiently(async move || list_offset(connection, topic, id, end).await);
+        let ask = |end| patiently(|_| true, async move || list_offset(connection, topic, id, end).await);
         partition.end = ask(LogEnd::Latest).await?;
         partition.start = match consumers.from {
             StartAt::Latest => partition.end,

@@ -11,12 +11,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 use bytes::BytesMut;
 use corelane::runtime::sync::Notify;
-use corelane::runtime::{Class, Duration, Instant, Task, spawn, timeout, wall_clock, yield_now};
+use corelane::runtime::{Class, Duration, Instant, Task, sleep_until, spawn, timeout, wall_clock, yield_now};
 use corelane::types::{Offset, PartitionId};
 use corelane::wire::client::produce::ProduceAnswer;
 use corelane::wire::produce::Acks;
@@ -39,12 +40,16 @@ use crate::verdict::{Verdict, judge};
 const WAITING_BYTES_MAX: usize = 64 << 20;
 /// Bytes of payload that every producer may have waiting, however many there are.
 const WAITING_BYTES_MIN: usize = 256 << 10;
-/// Bytes of payload that are made between two sends.
-const TURN_BYTES: usize = 1 << 20;
+/// The same of a producer without a schedule, whose records are made only because there is room for them.
+const UNPACED_WAITING_BYTES_MAX: usize = 2 << 20;
+/// Bytes of payload that are made before others of the thread have their turn.
+const TURN_BYTES: usize = 64 << 10;
 /// How long records that are due before the end are still made after it.
 const GENERATE_GRACE_NS: u64 = 10_000_000_000;
 /// How long the limit of requests in flight may hold records up before that counts.
 const HELD_UP_NS: u64 = 10_000_000;
+/// How long a producer waits for the disk of the journal before it looks again.
+const JOURNAL_STEP_NS: u64 = 1_000_000;
 /// How long the producer waits at most before it looks again.
 const STEP_NS: u64 = 50_000_000;
 /// Between two looks for batches that could not be delivered in time.
@@ -54,6 +59,8 @@ const EXPIRE_EVERY_NS: u64 = 100_000_000;
 pub(super) struct ProducerEnd {
     /// Which one it was.
     pub(super) number: u32,
+    /// The first of its partitions.
+    pub(super) first: usize,
     /// What it sent, by partition.
     pub(super) sent: Vec<Sent>,
 }
@@ -63,6 +70,8 @@ pub(super) struct Producer {
     worker: Rc<Worker>,
     options: ProducerOptions,
     number: u32,
+    /// Its partitions, by their number in the plan. Its lanes are theirs, in the same order.
+    partitions: Range<usize>,
     lanes: RefCell<Vec<Lane>>,
     /// By lane: its link, and whether it waits in the link's queue.
     places: RefCell<Vec<Place>>,
@@ -91,15 +100,18 @@ impl Producer {
         let limits = BatchLimits { bytes: options.batch_bytes, records: options.batch_records };
         let plan = worker.plan.clone();
         let id = plan.producer_ids[number as usize];
+        let topic = number as usize % plan.topics.len();
+        let partitions = if options.one_topic_each { plan.partitions_of(topic) } else { 0..plan.partitions.len() };
         let lane = |partition: usize| {
             let partition = PartitionId::new(partition as i32).expect("not negative");
-            Lane::new((plan.run, WriterId(number), partition), id, options.codec, limits)
+            Lane::new((plan.run, WriterId(number), partition), id, options.codec, limits, worker.journal.clone())
         };
-        let lanes = (0..plan.partitions.len()).map(lane).collect();
+        let lanes = partitions.clone().map(lane).collect();
         let per_producer = WAITING_BYTES_MAX / options.count.div_ceil(u32::from(worker.options.threads)) as usize;
         let producer = Rc::new(Producer {
             options: options.clone(),
             number,
+            partitions,
             lanes: RefCell::new(lanes),
             places: RefCell::default(),
             links: RefCell::default(),
@@ -112,8 +124,8 @@ impl Producer {
             payload: Cell::new(Some(payload)),
             worker,
         });
-        let places = (0..plan.partitions.len()).map(|lane| Place { link: producer.link_of(lane), is_queued: false });
-        let places = places.collect();
+        let lanes = 0..producer.partitions.len();
+        let places = lanes.map(|lane| Place { link: producer.link_of(lane), is_queued: false }).collect();
         *producer.places.borrow_mut() = places;
         producer.worker.topology.subscribe(producer.call.clone());
         producer
@@ -130,7 +142,8 @@ impl Producer {
 
     /// The link that a lane belongs to now.
     fn link_of(&self, lane: usize) -> usize {
-        let (address, slot) = (self.worker.topology.leader(lane), lane % self.options.connections);
+        let partition = self.partitions.start + lane;
+        let (address, slot) = (self.worker.topology.leader(partition), lane % self.options.connections);
         let mut links = self.links.borrow_mut();
         let known = links.iter().position(|link| link.address == address && link.slot == slot);
         known.unwrap_or_else(|| {
@@ -152,7 +165,8 @@ impl Producer {
     /// What was sent, once it has all met its end.
     pub(super) fn take_end(&self) -> ProducerEnd {
         let lanes = self.lanes.take();
-        ProducerEnd { number: self.number, sent: lanes.into_iter().map(Lane::into_sent).collect() }
+        let sent = lanes.into_iter().map(Lane::into_sent).collect();
+        ProducerEnd { number: self.number, first: self.partitions.start, sent }
     }
 
     /// Makes and sends records until the run ends, then waits until each has met its end.
@@ -160,16 +174,22 @@ impl Producer {
         let (mut generator, mut lingering, mut buffer) = (self.generator(), VecDeque::new(), BytesMut::new());
         let mut serving = Vec::new();
         let mut has_ended = false;
+        // Without a schedule a record is due when it is made.
+        sleep_until(Instant::from_nanos(self.worker.times().start)).await;
         while !(has_ended && self.is_done()) {
             self.follow_leaders();
             self.serve_new_links(&mut serving);
             let now_ns = Instant::now().nanos();
             let pause = if has_ended { Pause::End } else { self.generate(&mut generator, now_ns, &mut lingering) };
-            has_ended |= pause == Pause::End;
-            self.queue_lingered(&mut lingering, now_ns, has_ended);
-            let has_sent = self.dispatch(now_ns, &mut buffer);
+            if pause == Pause::End && !has_ended {
+                has_ended = true;
+                lingering.clear();
+                self.seal_all(now_ns);
+            }
+            self.queue_lingered(&mut lingering, now_ns);
+            self.dispatch(now_ns, &mut buffer);
             self.expire(now_ns);
-            if has_sent && pause == Pause::Enough {
+            if pause == Pause::Enough {
                 yield_now().await;
             } else {
                 let due = if let Pause::Until(due_ns) = pause { Some(due_ns) } else { None };
@@ -194,7 +214,7 @@ impl Producer {
             each + u64::from(u64::from(self.number) < rest)
         });
         let payload = self.payload.take().expect("a producer runs once");
-        let extent = (self.worker.plan.partitions.len(), wanted);
+        let extent = (self.partitions.len(), wanted);
         Generator::new(&self.options, payload, self.options.pace.map(schedule), (self.number, options.seed), extent)
     }
 
@@ -206,8 +226,18 @@ impl Producer {
         if self.worker.shared.is_stopping() || now_ns >= last_ns {
             return Pause::End;
         }
-        let waiting_max = if is_paced { self.waiting_bytes_max } else { self.waiting_bytes_max.min(2 * TURN_BYTES) };
-        let bytes = waiting_max.saturating_sub(self.waiting_bytes.get()).min(TURN_BYTES);
+        if let Some(journal) = self.worker.journal.as_ref().filter(|journal| !journal.has_room()) {
+            if !journal.has_failed() {
+                return Pause::Until(now_ns + JOURNAL_STEP_NS);
+            }
+            self.worker.shared.stop(Some("the journal cannot be written"));
+            return Pause::End;
+        }
+        let most = if is_paced { usize::MAX } else { UNPACED_WAITING_BYTES_MAX };
+        let bytes = self.waiting_bytes_max.min(most).saturating_sub(self.waiting_bytes.get()).min(TURN_BYTES);
+        if bytes == 0 {
+            return Pause::Full;
+        }
         let turn = Turn { now_ns, timestamp: wall_clock(), end_ns: times.end, count_from_ns: times.measure, bytes };
         let linger_ns = self.options.linger.as_nanos() as u64;
         let (links, mut places) = (self.links.borrow(), self.places.borrow_mut());
@@ -244,25 +274,33 @@ impl Producer {
         }
     }
 
-    /// Seals the open batches that have waited long enough, all of them at the end, and queues their lanes. They have to be
+    /// Seals and queues every open batch: nothing will be added.
+    fn seal_all(&self, now_ns: u64) {
+        let (links, mut places) = (self.links.borrow(), self.places.borrow_mut());
+        for (number, lane) in self.lanes.borrow_mut().iter_mut().enumerate().filter(|(_, lane)| !lane.is_empty()) {
+            lane.seal(now_ns);
+            enqueue(&links, &mut places, number);
+        }
+    }
+
+    /// Seals the open batches that have waited long enough and queues their lanes. They have to be
     /// sealed: a lane that is queued for an older batch already is not looked at again for one that is open.
-    fn queue_lingered(&self, lingering: &mut VecDeque<(u64, usize)>, now_ns: u64, all: bool) {
+    fn queue_lingered(&self, lingering: &mut VecDeque<(u64, usize)>, now_ns: u64) {
         let (links, mut places) = (self.links.borrow(), self.places.borrow_mut());
         let mut lanes = self.lanes.borrow_mut();
         let linger_ns = self.options.linger.as_nanos() as u64;
-        while let Some((_, lane)) = lingering.pop_front_if(|(deadline, _)| all || *deadline <= now_ns) {
+        while let Some((_, lane)) = lingering.pop_front_if(|(deadline, _)| *deadline <= now_ns) {
             // A batch that was filled since has gone, and what is open now has a deadline of its own.
-            if lanes[lane].open_since().is_some_and(|begun| all || begun + linger_ns <= now_ns) {
+            if lanes[lane].open_since().is_some_and(|begun| begun + linger_ns <= now_ns) {
                 lanes[lane].seal(now_ns);
                 enqueue(&links, &mut places, lane);
             }
         }
     }
 
-    /// Sends what is ready wherever there is room for a request; whether there was something to send.
-    fn dispatch(self: &Rc<Producer>, now_ns: u64, buffer: &mut BytesMut) -> bool {
+    /// Sends what is ready wherever there is room for a request.
+    fn dispatch(self: &Rc<Producer>, now_ns: u64, buffer: &mut BytesMut) {
         let links = self.links.borrow().clone();
-        let mut has_sent = false;
         for (index, link) in links.iter().enumerate() {
             if !link.is_open() {
                 if !link.ready.borrow().is_empty() && link.wants_connection(now_ns) {
@@ -275,10 +313,9 @@ impl Producer {
                 if batches.is_empty() {
                     break;
                 }
-                has_sent = true;
                 if let Err(batches) = link.send(&self.worker.plan, self.options.acks, batches, buffer) {
-                    for (lane, batch) in batches {
-                        self.send_again(lane, batch);
+                    for (partition, batch) in batches {
+                        self.send_again(partition - self.partitions.start, batch);
                     }
                     break;
                 }
@@ -286,10 +323,9 @@ impl Producer {
             let is_blocked = link.in_flight() >= self.options.inflight_max && !link.ready.borrow().is_empty();
             link.set_blocked(is_blocked, now_ns);
         }
-        has_sent
     }
 
-    /// The batches of the next request through a link, by the order of their lanes.
+    /// The batches of the next request through a link, with their partitions and in the order of these.
     fn collect(&self, index: usize, link: &Link, now_ns: u64) -> Vec<(usize, Batch)> {
         let links = self.links.borrow();
         let (mut places, mut lanes) = (self.places.borrow_mut(), self.lanes.borrow_mut());
@@ -316,12 +352,12 @@ impl Producer {
             bytes += next_bytes;
             let batch = lane.take().expect("it has a next batch");
             self.waiting_bytes.set(self.waiting_bytes.get() - batch.payload_bytes as usize);
-            batches.push((number, batch));
+            batches.push((self.partitions.start + number, batch));
             if lane.has_sealed() || self.options.linger.is_zero() && !lane.is_empty() {
                 enqueue(&links, &mut places, number);
             }
         }
-        batches.sort_unstable_by_key(|(lane, _)| *lane);
+        batches.sort_unstable_by_key(|(partition, _)| *partition);
         batches
     }
 
@@ -339,7 +375,7 @@ impl Producer {
         if self.topology_version.replace(version) == version {
             return;
         }
-        for number in 0..self.worker.plan.partitions.len() {
+        for number in 0..self.partitions.len() {
             if self.lanes.borrow()[number].is_idle() {
                 let link = self.link_of(number);
                 self.places.borrow_mut()[number].link = link;
@@ -382,8 +418,9 @@ impl Producer {
         let mut verdicts = vec![Verdict::Unknown; request.batches.len()];
         for topic in answer.topics {
             for partition in topic.partitions {
-                let lane = self.worker.plan.number_of(topic.name, partition.index);
-                let at = lane.and_then(|lane| request.batches.binary_search_by_key(&lane, |(lane, _)| *lane).ok());
+                let number = self.worker.plan.number_of(topic.name, partition.index);
+                let at =
+                    number.and_then(|number| request.batches.binary_search_by_key(&number, |(asked, _)| *asked).ok());
                 if let Some(at) = at {
                     verdicts[at] = judge(partition.error_code, partition.base_offset);
                 }
@@ -396,16 +433,19 @@ impl Producer {
     fn settle(&self, request: InFlight, verdicts: Vec<Verdict>) {
         let now_ns = Instant::now().nanos();
         let sent_ns = request.sent_ns;
-        for ((lane, mut batch), verdict) in request.batches.into_iter().zip(verdicts) {
+        for ((partition, mut batch), verdict) in request.batches.into_iter().zip(verdicts) {
+            let lane = partition - self.partitions.start;
             if verdict.asks_for_leader() {
                 self.worker.topology.refresh();
             }
             batch.may_be_there |= verdict == Verdict::Unknown;
             match verdict {
                 Verdict::Acked(offset) => self.acked(lane, batch, offset, (sent_ns, now_ns)),
-                Verdict::RefusedForNow(_) => self.send_again(lane, batch),
-                Verdict::Unknown if self.options.idempotence => self.send_again(lane, batch),
-                Verdict::RefusedForGood(_) | Verdict::Unknown => {
+                Verdict::RefusedForNow(_) if self.options.retries => self.send_again(lane, batch),
+                Verdict::Unknown | Verdict::RefusedForNow(_) if self.options.idempotence => {
+                    self.send_again(lane, batch)
+                }
+                Verdict::RefusedForNow(_) | Verdict::RefusedForGood(_) | Verdict::Unknown => {
                     tracing::debug!(lane, ?verdict, "a batch is given up");
                     self.worker.recorder.record(|sample| sample.errors += u64::from(batch.count()));
                     let outcome = if batch.may_be_there { Outcome::Unknown } else { verdict.outcome() };
@@ -440,11 +480,11 @@ impl Producer {
                 sample.measured_in.add(Flow { records: measured, bytes: batch.payload_bytes * measured / count });
             }
         });
-        worker.shared.acked.fetch_add(count, Ordering::Relaxed);
+        worker.shared.progress.add_acked(count);
         worker.shared.acked_bytes.fetch_add(batch.payload_bytes, Ordering::Relaxed);
         if let Some(offset) = offset {
             let end = offset.plus(count).value().unsigned_abs();
-            worker.shared.acked_end[lane].fetch_max(end, Ordering::Relaxed);
+            worker.shared.acked_end[self.partitions.start + lane].fetch_max(end, Ordering::Relaxed);
         }
         self.lanes.borrow_mut()[lane].settle(batch, Outcome::Acked(offset));
         self.lane_came_back(lane);
@@ -471,7 +511,7 @@ impl Producer {
         }
     }
 
-    /// Gives up what could not be delivered in time.
+    /// Gives up what could not be delivered in time, and once the run is stopped what waits for a broker that is away.
     fn expire(&self, now_ns: u64) {
         let look_at = self.expire_at.get();
         if now_ns < look_at {
@@ -480,7 +520,12 @@ impl Producer {
         self.expire_at.set(now_ns + EXPIRE_EVERY_NS);
         let mut given_up = Flow::default();
         let sealed_before = now_ns.saturating_sub(self.options.delivery_timeout.as_nanos() as u64);
-        self.lanes.borrow_mut().iter_mut().for_each(|lane| given_up.add(lane.expire(sealed_before)));
+        let (links, places) = (self.links.borrow(), self.places.borrow());
+        let is_stopping = self.worker.shared.is_stopping();
+        for (lane, place) in self.lanes.borrow_mut().iter_mut().zip(places.iter()) {
+            let is_in_vain = is_stopping && !links[place.link].is_open();
+            given_up.add(lane.expire(if is_in_vain { u64::MAX } else { sealed_before }));
+        }
         if given_up.records > 0 {
             self.waiting_bytes.set(self.waiting_bytes.get() - given_up.bytes as usize);
             self.worker.recorder.record(|sample| sample.errors += given_up.records);

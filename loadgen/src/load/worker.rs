@@ -7,7 +7,7 @@
 use std::cell::{Cell, OnceCell};
 use std::ops::Range;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use corelane::runtime::{Class, Duration, Instant, real, sleep, spawn, wall_clock};
@@ -20,8 +20,10 @@ use super::options::LoadOptions;
 use super::payload::{Payload, PayloadError};
 use super::plan::Plan;
 use super::producer::{Producer, ProducerEnd};
+use super::progress::Progress;
 use super::topology::Topology;
 use crate::client::ClientError;
+use crate::journal::file::JournalWriter;
 
 /// Between two looks at producers and consumers.
 const LOOK: Duration = Duration::from_millis(10);
@@ -59,8 +61,8 @@ pub(super) struct Shared {
     start: AtomicU64,
     /// The same by the wall clock, in milliseconds since 1970.
     started_ms: AtomicU64,
-    /// The run is to end now.
-    stop: AtomicBool,
+    /// What others see of the run.
+    pub(super) progress: Arc<Progress>,
     /// Why, if not because somebody asked for it.
     pub(super) stopped_because: Mutex<Option<String>>,
     /// Producers that have an end for every record.
@@ -69,8 +71,7 @@ pub(super) struct Shared {
     pub(super) producers_done_at: AtomicU64,
     /// By partition: the offset after the last acknowledged record.
     pub(super) acked_end: Vec<AtomicU64>,
-    /// Acknowledged records, and their bytes.
-    pub(super) acked: AtomicU64,
+    /// Bytes of acknowledged records.
     pub(super) acked_bytes: AtomicU64,
     /// Records that consumers were handed.
     pub(super) consumed: AtomicU64,
@@ -79,17 +80,16 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(partitions: usize) -> Shared {
+    pub(super) fn new(partitions: usize, progress: Arc<Progress>) -> Shared {
         Shared {
             ready: AtomicU32::new(0),
             start: AtomicU64::new(0),
             started_ms: AtomicU64::new(0),
-            stop: AtomicBool::new(false),
+            progress,
             stopped_because: Mutex::new(None),
             producers_done: AtomicU32::new(0),
             producers_done_at: AtomicU64::new(0),
             acked_end: (0..partitions).map(|_| AtomicU64::new(0)).collect(),
-            acked: AtomicU64::new(0),
             acked_bytes: AtomicU64::new(0),
             consumed: AtomicU64::new(0),
             samples: Mutex::new(Vec::new()),
@@ -113,12 +113,12 @@ impl Shared {
             let mut reason = self.stopped_because.lock().unwrap_or_else(PoisonError::into_inner);
             reason.get_or_insert_with(|| because.to_owned());
         }
-        self.stop.store(true, Ordering::Relaxed);
+        self.progress.stop();
     }
 
     /// Whether the run is to end now.
     pub(super) fn is_stopping(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        self.progress.is_stopping()
     }
 
     /// A producer has an end for every record.
@@ -156,11 +156,18 @@ pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
     pub(super) recorder: Recorder,
     pub(super) topology: Rc<Topology>,
+    /// What is told of each batch.
+    pub(super) journal: Option<JournalWriter>,
     times: OnceCell<Times>,
     has_ended: Cell<bool>,
 }
 
 impl Worker {
+    /// How many times each record is handed out.
+    pub(super) fn consumer_sets(&self) -> u64 {
+        self.options.consumers.as_ref().map_or(0, |consumers| u64::from(consumers.sets))
+    }
+
     /// When the run began.
     ///
     /// # Panics
@@ -201,10 +208,11 @@ pub(super) async fn work(
     options: Arc<LoadOptions>,
     plan: Arc<Plan>,
     shared: Arc<Shared>,
+    journal: Option<JournalWriter>,
 ) -> Result<WorkerEnd, WorkerError> {
     let topology = Topology::new(options.bootstrap.clone(), plan.clone());
     let (recorder, times, has_ended) = (Recorder::new(), OnceCell::new(), Cell::new(false));
-    let worker = Rc::new(Worker { options, plan, shared, recorder, topology, times, has_ended });
+    let worker = Rc::new(Worker { options, plan, shared, recorder, topology, journal, times, has_ended });
     let prepared = prepare(&worker, shard).await;
     if prepared.is_err() {
         worker.shared.stop(None);
@@ -247,7 +255,7 @@ async fn prepare(worker: &Rc<Worker>, shard: ShardId) -> Result<(Vec<Rc<Producer
         }
     }
     if let Some(options) = &worker.options.consumers {
-        for number in own(options.count, shard, worker.options.threads) {
+        for number in own(options.total(), shard, worker.options.threads) {
             let mut consumer = Consumer::new(worker.clone(), options, number);
             consumer.connect().await?;
             consumers.push(consumer);
@@ -303,7 +311,7 @@ async fn look(worker: Rc<Worker>, producers: Vec<Rc<Producer>>) {
         }
         let lag = producers.iter().map(|producer| producer.lag_ns(now)).max();
         let held_up = producers.iter().any(|producer| producer.is_held_up(now));
-        let acked = worker.shared.acked.load(Ordering::Relaxed);
+        let acked = worker.shared.progress.acked_records() * worker.consumer_sets();
         let backlog = acked.saturating_sub(worker.shared.consumed.load(Ordering::Relaxed));
         worker.recorder.record(|sample| {
             let least = |before: Option<u64>, now: u64| Some(before.map_or(now, |before| before.min(now)));

@@ -10,16 +10,11 @@ mod shapes;
 
 use std::net::SocketAddr;
 
-use corelane::record::Codec;
 use corelane::runtime::Duration;
-use corelane::wire::produce::Acks;
 use loadgen::client::{Bootstrap, ConnectionOptions};
-use loadgen::load::keys::KeyDistribution;
-use loadgen::load::options::{
-    ConsumerOptions, LoadOptions, Overload, ProducerOptions, StartAt, TopicOptions, TopicShape,
-};
+use loadgen::load::options::{ConsumerOptions, LoadOptions, ProducerOptions, TopicOptions, TopicShape};
 use loadgen::load::payload::PayloadSource;
-use loadgen::load::schedule::{Arrival, Pace};
+use loadgen::load::schedule::Pace;
 use loadgen::load::{self, LoadResult};
 use loadgen::result::Verification;
 use loadgen::synthetic::{Faults, SyntheticOptions, serve_beside};
@@ -37,49 +32,24 @@ fn broker(faults: Faults) -> SocketAddr {
 fn options(address: SocketAddr) -> LoadOptions {
     let producers = ProducerOptions {
         count: 2,
-        connections: 1,
         pace: Some(Pace::steady(RATE)),
-        arrival: Arrival::Uniform,
-        overload: Overload::Queue,
-        inflight_max: 5,
-        acks: Acks::All,
-        linger: Duration::ZERO,
-        batch_bytes: 16_384,
         batch_records: 20,
-        request_bytes: 1 << 20,
-        idempotence: false,
-        codec: Codec::None,
         delivery_timeout: Duration::from_secs(10),
         payload: PayloadSource::Entropy(0.5),
         record_bytes: 100..=200,
-        headers: 0,
-        key_distribution: KeyDistribution::None,
         keys: 100,
+        ..ProducerOptions::default()
     };
-    let consumers = ConsumerOptions {
-        count: 1,
-        from: StartAt::Latest,
-        fetch_bytes_min: 1,
-        fetch_wait_max: Duration::from_millis(100),
-        fetch_bytes_max: 50 << 20,
-        partition_bytes_max: 1 << 20,
-        rest: Duration::ZERO,
-        backlog_bytes: 0,
-    };
+    let consumers = ConsumerOptions { fetch_wait_max: Duration::from_millis(100), ..ConsumerOptions::default() };
     let shape = TopicShape { partitions: PARTITIONS as i32, replication_factor: 1, configs: Vec::new() };
+    let bootstrap = Bootstrap::at(address, ConnectionOptions::default());
     LoadOptions {
-        bootstrap: Bootstrap::at(address, ConnectionOptions::default()),
         topics: TopicOptions { names: vec!["load".to_owned()], create: Some(shape) },
-        threads: 1,
-        cores: Vec::new(),
         producers: Some(producers),
         consumers: Some(consumers),
-        warmup: Duration::ZERO,
         duration: Duration::from_secs(1),
-        num_records: None,
         interval: Duration::from_millis(250),
-        seed: 1,
-        broker_pid: None,
+        ..LoadOptions::new(bootstrap, "load")
     }
 }
 
