@@ -7,13 +7,19 @@
 mod support;
 
 use std::path::Path;
+use std::time::Duration;
 
 use clap::Parser;
 use loadgen::cli::{Command, CommandLine, Exit, ResultLine};
 use loadgen::commands;
 use loadgen::result::{ResultFile, RunState};
+use loadgen::stamp::Stamp;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
+use rdkafka::{ClientConfig, TopicPartitionList};
 
-use support::{Scratch, SharedBroker};
+use support::{Scratch, SharedBroker, now};
 
 /// Low enough for a debug build on a busy machine.
 const PACED: &str = "
@@ -60,6 +66,68 @@ fn a_broker_gets_what_the_file_says() {
         assert!(verify.is_clean() && verify.delivered == 680 && verify.foreign == 0, "{verify:?}");
         assert!(file.sweep.is_none());
     }
+}
+
+#[test]
+fn every_subscription_reads_everything_and_every_producer_keeps_to_its_topic() {
+    let (broker, scratch) = (SharedBroker::running("workload"), Scratch::new("workload"));
+    let workload = PACED.replace("subscriptionsPerTopic: 1", "subscriptionsPerTopic: 2");
+    let short = ["--duration", "500ms", "--warmup", "0ms", "--topic", "subscribed"];
+    let (line, file) = replay(&scratch, &broker.bootstrap(), &workload, &short);
+    let result = file.expect("a result").result;
+    assert_eq!(line.exit, Exit::Done, "{:?}", result.reasons);
+    let verify = result.verify.expect("consumers read");
+    assert!(verify.is_clean() && verify.delivered == 2 * 200, "{verify:?}");
+    // Producers 0 and 2 have the first topic, 1 and 3 the second; partitions are numbered through.
+    let mut writers = [0, 1].map(|topic| writers_of(&broker.bootstrap(), &format!("subscribed-{topic}")));
+    writers.iter_mut().for_each(|writers| writers.sort_unstable());
+    writers.iter_mut().for_each(Vec::dedup);
+    assert_eq!(writers, [[0, 2], [1, 3]]);
+}
+
+/// Who wrote the records of a topic of three partitions.
+fn writers_of(bootstrap: &str, topic: &str) -> Vec<u32> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("group.id", "nobody's")
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .create()
+        .expect("a consumer");
+    let mut list = TopicPartitionList::new();
+    (0..3).for_each(|partition| {
+        list.add_partition_offset(topic, partition, rdkafka::Offset::Beginning).expect("a partition");
+    });
+    consumer.assign(&list).expect("an assignment");
+    let (mut writers, mut ended) = (Vec::new(), 0);
+    while ended < 3 {
+        match consumer.poll(Duration::from_secs(10)).expect("records or the end") {
+            Ok(message) => {
+                let stamp = Stamp::read(message.payload().unwrap_or_default()).expect("a stamp");
+                writers.push(stamp.writer.0);
+            }
+            Err(KafkaError::PartitionEOF(_)) => ended += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    writers
+}
+
+#[test]
+fn a_topic_that_is_not_there_is_told_at_once() {
+    let broker = SharedBroker::running("workload");
+    let began = now();
+    for subcommand in ["e2e", "produce", "consume"] {
+        let fixed = ["loadgen", subcommand, "--bootstrap-server", &broker.bootstrap(), "--topic", "nowhere", "--quiet"];
+        let line = match CommandLine::try_parse_from(fixed).expect("a command line").command() {
+            Command::E2e(arguments) => commands::e2e(*arguments),
+            Command::Produce(arguments) => commands::produce(*arguments),
+            Command::Consume(arguments) => commands::consume(*arguments),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(line.exit, Exit::Usage, "{subcommand}");
+    }
+    assert!(now() - began < Duration::from_secs(5), "nobody waits for what does not come");
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //! its offset, in the order of its writer; offsets are dense; nothing is there that was refused or never sent; every value is
 //! what was written. A record with an unknown result may be there or not, but not twice; in its place it has to be only with
 //! an idempotent writer, whose records have no holes either: another one goes on over a new connection, while a broker may
-//! still be at work on what came through the old one. The anomalies carry the names that Jepsen gave to such things, where it did.
+//! still be at work on what came through the old one. The anomalies carry the names that Jepsen gave to such things.
 //!
 //! Memory: 40 bytes a batch in the journals, and one bit a record of the partition under check; values are not kept. It does
 //! no I/O. Not checked: order in real time between writers.

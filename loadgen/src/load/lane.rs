@@ -307,6 +307,8 @@ impl Lane {
 mod tests {
     use super::super::track::{Seen, verify};
     use super::*;
+    use crate::journal::file;
+    use crate::journal::{JournalHeader, Line};
 
     const RUN: RunId = RunId(1);
 
@@ -337,6 +339,48 @@ mod tests {
         while append(&mut by_bytes, 0) != Appended::Filled {}
         let bytes = by_bytes.next_bytes().expect("a full batch");
         assert!((9_800..=10_000).contains(&bytes), "{bytes}");
+    }
+
+    #[test]
+    fn the_room_of_a_batch_is_in_records_like_those_that_are_in_it() {
+        let mut by_count = lane(3);
+        assert_eq!(by_count.room(), 0, "nothing tells how large records are");
+        append(&mut by_count, 0);
+        assert_eq!(by_count.room(), 2);
+        let mut by_bytes = lane(u32::MAX);
+        append(&mut by_bytes, 0);
+        let mut rooms = Vec::new();
+        while append(&mut by_bytes, 0) != Appended::Filled {
+            rooms.push(by_bytes.room());
+        }
+        // Never more than there is, so that nobody who counts on it comes late; and near to it soon.
+        let truth: Vec<u64> = (0..rooms.len() as u64).rev().map(|left| left + 1).collect();
+        assert!(rooms.iter().zip(&truth).all(|(room, left)| room <= left), "{rooms:?}");
+        assert!(rooms.iter().zip(&truth).skip(20).all(|(room, left)| left - room < 5), "{rooms:?}");
+    }
+
+    #[test]
+    fn a_journal_is_told_in_the_order_of_the_sequences() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("journal");
+        let topic = "t".to_owned();
+        let header = JournalHeader { run: RUN, topic, partitions: 4, writers: 3, idempotent: false };
+        let (journal, end) = file::create(&path, &header).unwrap();
+        let mut lane = Lane { journal: Some(Telling { journal, next: 0, early: BTreeMap::new() }), ..lane(1) };
+        (0..3).for_each(|due| assert_ne!(append(&mut lane, due), Appended::Begun));
+        let [first, second, third] = [(); 3].map(|()| lane.take().expect("a batch"));
+        lane.settle(third, Outcome::Unknown);
+        lane.settle(second, Outcome::Acked(None));
+        lane.settle(first, Outcome::Refused(9));
+        end.finish().unwrap();
+        let mut told = Vec::new();
+        let read = file::read(&path, |_, line| {
+            if let Line::Entry(entry) = line {
+                told.push((entry.sequence, entry.outcome));
+            }
+        });
+        assert_eq!(read.unwrap(), header);
+        assert_eq!(told, [(0, Outcome::Refused(9)), (1, Outcome::Acked(None)), (2, Outcome::Unknown)]);
     }
 
     #[test]

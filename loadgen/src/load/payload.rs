@@ -208,6 +208,33 @@ mod tests {
     }
 
     #[test]
+    fn values_that_repeat_are_so_many_and_each_comes_as_often() {
+        let source = PayloadSource::Repeated { values: 4, entropy: 1.0 };
+        let mut payload = Payload::new(&source, 100..=100, 0, 1).expect("no file");
+        let mut random = Random::new(2);
+        let mut seen = std::collections::HashMap::new();
+        for _ in 0..1000 {
+            let drawn = payload.draw(&mut random);
+            *seen.entry(payload.at(drawn).to_vec()).or_insert(0) += 1;
+        }
+        assert!(seen.len() == 4 && seen.values().all(|count| *count > 150), "{:?}", seen.values());
+    }
+
+    #[test]
+    fn a_constant_value_is_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("value");
+        let values = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            let mut payload = Payload::new(&PayloadSource::Constant(path.clone()), 1..=1, 0, 1)?;
+            let drawn = payload.draw(&mut Random::new(2));
+            Ok::<_, PayloadError>(payload.at(drawn).to_vec())
+        };
+        assert_eq!(values(&[7; 100]).unwrap(), [7; 100]);
+        assert!(matches!(values(&[7; STAMP_BYTES - 1]), Err(PayloadError::Short(_))));
+    }
+
+    #[test]
     fn sizes_are_within_their_range_and_reach_both_ends() {
         let mut payload = Payload::new(&PayloadSource::Entropy(1.0), 40..=43, 2, 1).expect("no file");
         let mut random = Random::new(2);

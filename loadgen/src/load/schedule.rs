@@ -181,6 +181,16 @@ mod tests {
     }
 
     #[test]
+    fn later_points_are_known_ahead() {
+        let mut schedule = Schedule::new(Pace::steady(1000.0), Arrival::Uniform, START, (1, 2), 1);
+        let ahead: Vec<u64> = (0..50).map(|records| schedule.due_after(records)).collect();
+        for due_ns in ahead {
+            assert_eq!(schedule.next_due(), due_ns);
+            schedule.advance();
+        }
+    }
+
+    #[test]
     fn a_uniform_schedule_is_exact_after_hours() {
         let mut schedule = Schedule::new(Pace::steady(3.0), Arrival::Uniform, START, (0, 1), 0);
         let due = until(&mut schedule, START + 3_600_000_000_000);

@@ -43,6 +43,21 @@ fn keys_headers_topics_and_threads_go_together() {
 }
 
 #[test]
+fn every_set_of_consumers_reads_everything() {
+    const SETS: u64 = 3;
+    let result = run(broker(Faults::default()), |options| {
+        let consumers = options.consumers.as_mut().expect("there are consumers");
+        (consumers.count, consumers.sets) = (2, SETS as u32);
+    });
+    let verification = verified(&result);
+    assert!(verification.is_clean() && verification.delivered == SETS * RATE as u64, "{verification:?}");
+    let outcome = &result.outcome;
+    assert_eq!((outcome.records_in, outcome.records_out), (RATE as u64, SETS * RATE as u64), "{:?}", outcome.reasons);
+    assert_eq!(outcome.latency["e2e"].count, SETS * RATE as u64);
+    assert_eq!(result.series.last().expect("there are intervals").interval.backlog, 0);
+}
+
+#[test]
 fn a_batch_that_lingers_behind_a_full_one_is_sent() {
     // The run ends within a stall, in which full batches wait and the next ones linger behind them: a lane that was queued for
     // the one was not queued for the other, whose records then waited for ever.
