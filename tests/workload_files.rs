@@ -37,6 +37,9 @@ consumerBacklogSizeGB: 0
 testDurationMinutes: 15
 ";
 
+/// A disk that stalls for a moment, or a busy machine, is no reason to call the load too much.
+const PATIENT: [&str; 2] = ["--max-inflight", "100"];
+
 /// Replays `workload`; the result line, and the result if there is one.
 fn replay(scratch: &Scratch, bootstrap: &str, workload: &str, arguments: &[&str]) -> (ResultLine, Option<ResultFile>) {
     let (file, json) = (scratch.path().join("workload.yaml"), scratch.path().join("result.json"));
@@ -52,7 +55,7 @@ fn replay(scratch: &Scratch, bootstrap: &str, workload: &str, arguments: &[&str]
 #[test]
 fn a_broker_gets_what_the_file_says() {
     let (broker, scratch) = (SharedBroker::running("workload"), Scratch::new("workload"));
-    let short = ["--duration", "1500ms", "--warmup", "200ms", "--topic", "paced"];
+    let short = [&PATIENT[..], &["--duration", "1500ms", "--warmup", "200ms", "--topic", "paced"]].concat();
     for _ in 0..2 {
         // The second time on the topics of the first, whose records are no part of it.
         let (line, file) = replay(&scratch, &broker.bootstrap(), PACED, &short);
@@ -72,7 +75,7 @@ fn a_broker_gets_what_the_file_says() {
 fn every_subscription_reads_everything_and_every_producer_keeps_to_its_topic() {
     let (broker, scratch) = (SharedBroker::running("workload"), Scratch::new("workload"));
     let workload = PACED.replace("subscriptionsPerTopic: 1", "subscriptionsPerTopic: 2");
-    let short = ["--duration", "500ms", "--warmup", "0ms", "--topic", "subscribed"];
+    let short = [&PATIENT[..], &["--duration", "500ms", "--warmup", "0ms", "--topic", "subscribed"]].concat();
     let (line, file) = replay(&scratch, &broker.bootstrap(), &workload, &short);
     let result = file.expect("a result").result;
     assert_eq!(line.exit, Exit::Done, "{:?}", result.reasons);
